@@ -1,0 +1,1 @@
+"""Types, errors and mechanisms that every other room stands on."""

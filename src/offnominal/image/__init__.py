@@ -1,0 +1,1 @@
+"""Detectors on images, one method a file."""

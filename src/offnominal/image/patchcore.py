@@ -1,0 +1,192 @@
+"""PatchCore: a memory bank of normal patch features, and the distance to it (S114)."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from offnominal.core.card import card
+from offnominal.encoders import PatchHead, image_encoder
+from offnominal.image.detector import ImageBatch, ImageDetector
+from offnominal.normality import CoresetBuffer, NearestRows
+
+
+@card(
+    "patchcore",
+    row="S114",
+    title="Towards Total Recall in Industrial Anomaly Detection",
+    year=2022,
+    url="https://arxiv.org/abs/2106.08265",
+    kind="detector",
+    modality="image",
+    setting=("full-shot", "few-shot", "multi-class"),
+    supervision="normal-only",
+    scope="item",
+    localises=True,
+    streams=True,
+    explains=("distance",),
+)
+class PatchCore(ImageDetector):
+    """Distance of each patch to a memory bank of normal patches: the default, fast and without training.
+
+    Parameters
+    ----------
+    encoder : str, default "efficientnet_lite2"
+        Frozen image encoder.
+    levels : tuple of int, optional
+        Levels of the encoder whose features are joined; None takes the encoder's default.
+    image_size : int, default 256
+        Side of the square the images are scaled to, in pixels.
+    bank_size : int, default 10000
+        Rows of the memory bank after coreset selection.
+    neighbourhood : int, default 3
+        Side of the window over which features are averaged, in grid cells.
+    reweight : bool, default True
+        Weigh the image score by how dense the bank is around the worst patch's neighbour (Sec. 3.3, eq. 7);
+        False takes the largest patch distance, as the authors' code does.
+    neighbours : int, default 9
+        Bank rows that make up the neighbourhood of that weight.
+    projection : int, default 128
+        Dimensions in which the coreset is selected; the bank keeps the full features.
+    smoothing : float, default 4.0
+        Standard deviation of the map's Gaussian smoothing, in model pixels.
+    memory_budget : int, default 256
+        Mebibytes of patch features held while fitting; up to it the coreset is the exact greedy one, beyond
+        it features are merged and reduced as they stream in.
+    tile : int, optional
+        Cut larger images into overlapping square tiles of this side.
+    runtime, precision : str, default "auto"
+        Runtime and precision of the encoder and the search.
+    seed : int, default 0
+
+    Notes
+    -----
+    Differences from the paper: images are scaled to a square without the centre crop, so that no border goes
+    unseen; the embedded encoder is EfficientNet-Lite2 instead of WideResNet-50, a seventieth of the work.
+
+    Source: Roth et al., CVPR 2022.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "efficientnet_lite2",
+        levels: tuple[int, ...] | None = None,
+        image_size: int = 256,
+        bank_size: int = 10_000,
+        neighbourhood: int = 3,
+        reweight: bool = True,
+        neighbours: int = 9,
+        projection: int = 128,
+        smoothing: float = 4.0,
+        memory_budget: int = 256,
+        tile: int | None = None,
+        runtime: str = "auto",
+        precision: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.levels = levels
+        self.image_size = image_size
+        self.bank_size = bank_size
+        self.neighbourhood = neighbourhood
+        self.reweight = reweight
+        self.neighbours = neighbours
+        self.projection = projection
+        self.smoothing = smoothing
+        self.memory_budget = memory_budget
+        self.tile = tile
+        self.runtime = runtime
+        self.precision = precision
+        self.seed = seed
+
+    bank_: npt.NDArray[np.float32]
+    _buffer: CoresetBuffer
+    _search: NearestRows | None = None
+    _around: npt.NDArray[np.int64] | None = None
+
+    def _features(self) -> Any:
+        return image_encoder(
+            self.encoder,
+            levels=self.levels,
+            size=(self.image_size, self.image_size),
+            runtime=self.runtime,
+            precision=self.precision,
+            head=PatchHead(neighbourhood=self.neighbourhood),
+        )
+
+    def _environment(self) -> dict[str, Any]:
+        encoder = self._features()
+        return {
+            "encoder": self.encoder,
+            "weights": encoder.fingerprint,
+            "runtime": encoder.runtime,
+            "precision": encoder.precision,
+        }
+
+    def _begin(self) -> None:
+        self._buffer = CoresetBuffer(
+            budget_bytes=int(self.share * self.memory_budget * 2**20),
+            size=self.bank_size,
+            seed=self.seed,
+            projection=self.projection,
+        )
+
+    def _absorb(self, batch: ImageBatch) -> None:
+        (features,) = self._features().encode(batch.pixels)
+        self._buffer.absorb(features.reshape(-1, features.shape[-1]))
+
+    def _merge(self, other: Self) -> None:
+        self._buffer.merge(other._buffer)
+
+    def _compact(self) -> None:
+        self._buffer.compact()
+
+    def _finish(self) -> None:
+        self.bank_ = self._buffer.finish()
+        del self._buffer
+        self._restored()
+
+    def _resume(self) -> None:
+        self._begin()
+        self._buffer.absorb(self.bank_)
+
+    def _pause(self) -> dict[str, npt.NDArray[Any]]:
+        return self._buffer.state()
+
+    def _unpause(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        self._buffer = CoresetBuffer.restore(arrays)
+
+    def _restored(self) -> None:
+        self._search = NearestRows(self.bank_, precision=self.precision)
+        self._around = None
+
+    def _infer(self, batch: ImageBatch) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        (features,) = self._features().encode(batch.pixels)
+        n, height, width, channels = features.shape
+        assert self._search is not None
+        patches = features.reshape(n, height * width, channels)
+        distances, nearest = self._search.search(features.reshape(-1, channels), k=1)
+        grid = distances.reshape(n, height * width)
+        worst = grid.argmax(axis=1)
+        rows = np.arange(n)
+        scores = grid[rows, worst].astype(np.float64)
+        if self.reweight:
+            scores *= self._weights(patches[rows, worst], nearest.reshape(n, -1)[rows, worst], scores)
+        return scores, grid.reshape(n, height, width)
+
+    def _weights(
+        self, patches: npt.NDArray[np.float32], nearest: npt.NDArray[np.int64], distances: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Weight of each image's worst patch (n,): 1 minus its share in a soft-max over the neighbourhood."""
+        count = min(self.neighbours, len(self.bank_))
+        if count < 2:
+            return np.ones(len(patches))
+        assert self._search is not None
+        if self._around is None:
+            self._around = self._search.bank_neighbours(count)
+        around = self.bank_[self._around[nearest]]
+        far = np.linalg.norm(patches[:, None].astype(np.float64) - around, axis=2)
+        shift = far.max(axis=1, keepdims=True)
+        return 1 - np.exp(distances - shift[:, 0]) / np.exp(far - shift).sum(axis=1)
