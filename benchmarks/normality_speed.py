@@ -46,13 +46,13 @@ print(json.dumps([time.perf_counter() - begin, chosen]))
 
 
 def features(count: int, width: int, seed: int = 0) -> np.ndarray:
-    """Rectified mixtures of 40 factors with heavy-tailed weights and a little noise."""
+    """Rectified mixtures of 40 factors of uneven strength and a little noise."""
     mixing = np.random.default_rng(99).standard_normal((40, width), dtype=np.float32)
     draw = np.random.default_rng(seed)
     rows = np.empty((count, width), np.float32)
     for first in range(0, count, 8192):
         size = min(8192, count - first)
-        weights = draw.standard_normal((size, 40), dtype=np.float32) * draw.gamma(1, 1, (size, 1)).astype(
+        weights = draw.standard_normal((size, 40), dtype=np.float32) * draw.gamma(4, 0.25, (size, 1)).astype(
             "f4"
         )
         rows[first : first + size] = np.maximum(weights @ mixing, 0)

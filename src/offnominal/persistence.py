@@ -74,6 +74,8 @@ def to_state(detector: Detector) -> tuple[dict[str, Any], dict[str, npt.NDArray[
             continue
         if isinstance(value, np.ndarray) and value.dtype != object:
             arrays[name] = value
+        elif _is_table(value):
+            arrays.update({f"{name}/{key}": array for key, array in value.items()})
         elif is_json(value):
             learned[name] = value
         else:
@@ -100,6 +102,11 @@ def to_state(detector: Detector) -> tuple[dict[str, Any], dict[str, npt.NDArray[
     return header, arrays
 
 
+def _is_table(value: Any) -> bool:
+    """Whether a value is a table of named arrays."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(v, np.ndarray) for v in value.values())
+
+
 def load(folder: str | os.PathLike[str]) -> Detector:
     """Load a model folder.
 
@@ -124,6 +131,9 @@ def load(folder: str | os.PathLike[str]) -> Detector:
         for name, array in arrays.items():
             if name.startswith("decision."):
                 state[name.removeprefix("decision.")] = array
+            elif "/" in name:
+                table, _, key = name.partition("/")
+                vars(detector).setdefault(table, {})[key] = array
             else:
                 setattr(detector, name, array)
         if stored:

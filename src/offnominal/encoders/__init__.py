@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from offnominal.encoders.availability import Availability, available
 from offnominal.encoders.heads import PatchHead, PoolHead
-from offnominal.encoders.image_encoder import ImageEncoder, encoder_names, image_encoder
+from offnominal.encoders.image import ImageEncoder, encoder_names, image_encoder
 from offnominal.encoders.imagenet import class_names, classify
 
 __all__ = [

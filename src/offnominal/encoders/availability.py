@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offnominal.encoders.image_encoder import encoder_names
+from offnominal.encoders.image import encoder_names
 from offnominal.encoders.weights import IMAGENET_NOTE, known, locate, remedy
 
 
@@ -52,7 +52,7 @@ def available() -> list[Availability]:
                     licence=entry.licence,
                     origin=entry.origin,
                     note=IMAGENET_NOTE,
-                    remedy="" if found is not None else remedy(name),
+                    remedy="" if found is not None else remedy(name, entry),
                 )
             )
         if not entries:

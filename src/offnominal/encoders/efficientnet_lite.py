@@ -68,7 +68,9 @@ def efficientnet_lite(name: str) -> Network:
         given = _rounded(base * width)
         fixed = stage in (0, len(_STAGES) - 1)  # Lite scales neither the first nor the last stage's depth
         for step in range(repeats if fixed else math.ceil(repeats * depth)):
-            nodes += _block(block, nodes[-1].out, channels, given, kernel, stride if step == 0 else 1, expansion)
+            nodes += _block(
+                block, nodes[-1].out, channels, given, kernel, stride if step == 0 else 1, expansion
+            )
             taps[str(block)] = nodes[-1].out
             channels, block = given, block + 1
         ends.append(block - 1)

@@ -89,7 +89,9 @@ def to_onnx(
         given.append(helper.make_tensor_value_info(public, TensorProto.FLOAT, [free, *shape]))
     pixels = helper.make_tensor_value_info(PIXELS, element, [free, *size, 3])
     graph = helper.make_graph(writer.nodes, name, [pixels], given, writer.constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="offnominal")
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="offnominal"
+    )
     model.ir_version = _IR_VERSION
     onnx.checker.check_model(model)
     return model
@@ -113,7 +115,7 @@ class _Writer:
     def constant(self, name: str, value: Array) -> str:
         from onnx import numpy_helper
 
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def per_channel(self, name: str, value: Any, like: Shape) -> str:
@@ -124,8 +126,8 @@ class _Writer:
         if kind == "relu":
             self.add("Relu", [source], out)
         elif kind == "relu6":
-            low = self.constant(f"{out}:low", np.float32(0).reshape(()))
-            high = self.constant(f"{out}:high", np.float32(6).reshape(()))
+            low = self.constant(f"{out}:low", np.array(0, np.float32))
+            high = self.constant(f"{out}:high", np.array(6, np.float32))
             self.add("Clip", [source, low, high], out)
 
     def write(self, node: Node) -> None:
@@ -158,9 +160,9 @@ class _Writer:
             mean = self.add("GlobalAveragePool", names, f"{out}:map")
             self.add("Flatten", [mean], out, axis=1)
         elif isinstance(node, Linear):
-            weight = self.constant(f"{out}:weight", self.state[node.weight])
-            bias = self.constant(f"{out}:bias", self.state[node.bias])
-            self.add("Gemm", [*names, weight, bias], out, transB=1)
+            kernel = self.constant(f"{out}:weight", self.state[node.weight])
+            offset = self.constant(f"{out}:bias", self.state[node.bias])
+            self.add("Gemm", [*names, kernel, offset], out, transB=1)
         elif isinstance(node, Resize):
             self._resize(node)
         elif isinstance(node, Concat):
@@ -183,7 +185,9 @@ class _Writer:
         centred = self.add("Sub", [f"{node.out}:planes", mean], f"{node.out}:centred")
         self.add("Mul", [centred, rate], node.out)
 
-    def _pool(self, kind: str, source: str, out: str, kernel: int, stride: int, padding: int, **more: Any) -> None:
+    def _pool(
+        self, kind: str, source: str, out: str, kernel: int, stride: int, padding: int, **more: Any
+    ) -> None:
         self.add(
             kind, [source], out, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4, **more
         )
@@ -200,7 +204,9 @@ class _Writer:
         )
         how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         if exact:
-            self.add("Resize", [node.source, "", self.constant(f"{node.out}:factors", factors)], node.out, **how)
+            self.add(
+                "Resize", [node.source, "", self.constant(f"{node.out}:factors", factors)], node.out, **how
+            )
         else:  # sizes leave the batch no freedom, so they are read from the value itself
             shape = self.add("Shape", [node.source], f"{node.out}:batch", start=0, end=2)
             grid = self.constant(f"{node.out}:grid", np.array(node.grid, np.int64))

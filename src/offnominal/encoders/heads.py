@@ -116,12 +116,12 @@ class PatchHead:
         if tensors:
             nodes.append(Scale("patch:scaled", "patch:joined", "patch:scale", "patch:shift"))
         if self.projection is not None:
-            drawn = generator(self.seed, "encoders", "projection").standard_normal((self.projection, sum(widths)))
+            drawn = generator(self.seed, "encoders", "projection").standard_normal(
+                (self.projection, sum(widths))
+            )
             tensors["patch:projection"] = (drawn / np.sqrt(self.projection)).astype(np.float32)
             nodes.append(
-                Project(
-                    "patch:projected", nodes[-1].out, "patch:projection", (sum(widths), self.projection)
-                )
+                Project("patch:projected", nodes[-1].out, "patch:projection", (sum(widths), self.projection))
             )
         return Addition(tuple(nodes), (nodes[-1].out,), tensors)
 
@@ -159,9 +159,7 @@ class PoolHead:
         nodes: list[Node] = []
         for level in levels:
             pooled = len(shapes[level]) == 3
-            nodes.append(
-                GlobalMean(f"pool:{level}", level) if pooled else Concat(f"pool:{level}", (level,))
-            )
+            nodes.append(GlobalMean(f"pool:{level}", level) if pooled else Concat(f"pool:{level}", (level,)))
         parts = tuple(node.out for node in nodes)
         if not self.join:
             return Addition(tuple(nodes), parts, {})

@@ -7,7 +7,7 @@ from importlib import resources
 
 import numpy as np
 
-from offnominal.encoders.image_encoder import DEFAULT, image_encoder
+from offnominal.encoders.image import DEFAULT, image_encoder
 from offnominal.encoders.network import Array
 
 
@@ -45,5 +45,6 @@ def classify(pixels: Array, name: str = DEFAULT, *, top: int = 5) -> list[list[t
     odds /= odds.sum(axis=1, keepdims=True)
     order = np.argsort(-odds, axis=1, kind="stable")[:, :top]
     return [
-        [(class_names()[label], float(row[label])) for label in best] for row, best in zip(odds, order, strict=True)
+        [(class_names()[label], float(row[label])) for label in best]
+        for row, best in zip(odds, order, strict=True)
     ]

@@ -47,7 +47,13 @@ def mobilenet_v2(name: str = "mobilenet_v2") -> Network:
 
 
 def _conv(
-    out: str, source: str, prefix: str, channels: tuple[int, int], kernel: int = 1, stride: int = 1, groups: int = 1
+    out: str,
+    source: str,
+    prefix: str,
+    channels: tuple[int, int],
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
 ) -> Conv:
     return Conv(
         out,

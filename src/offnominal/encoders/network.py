@@ -143,9 +143,7 @@ class Project:
     channels: tuple[int, int]
 
 
-Node = (
-    Normalise | Conv | Add | MaxPool | GlobalMean | Linear | LocalMean | Resize | Concat | Scale | Project
-)
+Node = Normalise | Conv | Add | MaxPool | GlobalMean | Linear | LocalMean | Resize | Concat | Scale | Project
 
 ACTIVATIONS = (None, "relu", "relu6")
 PIXELS = "pixels"
@@ -254,8 +252,8 @@ def check_state(network: Network, state: Mapping[str, Array], origin: str) -> di
     for name, shape in wanted.items():
         if tuple(state[name].shape) != shape:
             raise CheckpointRefused(
-                f"{origin}: tensor {name} has shape {tuple(state[name].shape)}, {network.name} needs {shape}; "
-                "give the matching file"
+                f"{origin}: tensor {name} has shape {tuple(state[name].shape)}, {network.name} needs "
+                f"{shape}; give the matching file"
             )
         ready[name] = np.ascontiguousarray(state[name], dtype=np.float32)
         if not np.isfinite(ready[name]).all():
@@ -271,9 +269,9 @@ def random_state(network: Network, generator: np.random.Generator) -> dict[str, 
     state: dict[str, Array] = {}
     for name, shape in network.tensors().items():
         if len(shape) > 1:
-            deviation = np.sqrt(2.0 / np.prod(shape[1:]))
-            state[name] = generator.normal(0.0, deviation, shape).astype(np.float32)
-        elif name.endswith("running_var") or name.endswith(".weight"):
+            deviation = np.float32(np.sqrt(2.0 / np.prod(shape[1:])))
+            state[name] = generator.standard_normal(shape, dtype=np.float32) * deviation
+        elif name.endswith(("running_var", ".weight")):
             state[name] = generator.uniform(0.5, 1.5, shape).astype(np.float32)
         else:
             state[name] = generator.normal(0.0, 0.1, shape).astype(np.float32)

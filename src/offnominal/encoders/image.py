@@ -75,7 +75,13 @@ class ImageEncoder:
     """
 
     def __init__(
-        self, name: str, levels: tuple[str, ...], program: Program, runtime: str, precision: str, fingerprint: str
+        self,
+        name: str,
+        levels: tuple[str, ...],
+        program: Program,
+        runtime: str,
+        precision: str,
+        fingerprint: str,
     ) -> None:
         self.name = name
         self.levels = levels
@@ -130,7 +136,13 @@ class ImageEncoder:
         """The encoder with its head as an ONNX model, pixels in, for an export to build on."""
         program = self._program
         return to_onnx(
-            program.nodes, program.outputs, program.state, program.size, batch=batch, dtype=dtype, name=self.name
+            program.nodes,
+            program.outputs,
+            program.state,
+            program.size,
+            batch=batch,
+            dtype=dtype,
+            name=self.name,
         )
 
     def module(self) -> torch.nn.Module:
@@ -199,7 +211,9 @@ def image_encoder(
     taken = tuple(str(level) for level in (table.levels if levels is None else levels))
     unknown = [level for level in taken if level not in table.taps]
     if unknown or not taken or len(set(taken)) < len(taken):
-        raise ValueError(f"{name} has no levels {list(taken)}; choose different ones of {', '.join(table.taps)}")
+        raise ValueError(
+            f"{name} has no levels {list(taken)}; choose different ones of {', '.join(table.taps)}"
+        )
     sides = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if not all(_SIDES[0] <= side <= _SIDES[1] for side in sides):
         raise ValueError(f"size must be {_SIDES[0]} to {_SIDES[1]} pixels a side, got {sides}")
