@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class DetectionList(list[Detection]):
     """Records in memory."""
 
     @overload
-    def __getitem__(self, index: int) -> Detection: ...  # type: ignore[overload-overlap]
+    def __getitem__(self, index: SupportsIndex) -> Detection: ...
     @overload
     def __getitem__(self, index: slice) -> DetectionList: ...
     def __getitem__(self, index: Any) -> Any:

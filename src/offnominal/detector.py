@@ -193,6 +193,10 @@ class Detector(ABC):
     def _compact(self) -> None:
         """Shrink the learning state to what a merge needs; nothing where it is small already."""
 
+    def _ground(self) -> dict[str, Any]:
+        """Return what two learning states must agree in to be merged, by name."""
+        return {}
+
     def _pause(self) -> dict[str, npt.NDArray[Any]]:
         """Return the learning state as arrays, so that a killed fit can go on."""
         return {}
@@ -209,7 +213,9 @@ class Detector(ABC):
 
     # ---------------------------------------------------------------- what a modality implements
 
-    def _survey(self, source: Source, positions: Sequence[int]) -> tuple[npt.NDArray[np.intp] | None, list[BadItem]]:
+    def _survey(
+        self, source: Source, positions: Sequence[int]
+    ) -> tuple[npt.NDArray[np.intp] | None, list[BadItem]]:
         """Look at the training items once before learning.
 
         Returns
@@ -303,7 +309,9 @@ class Detector(ABC):
         known = self._labels(source, labels)
         self._forget()
         with blas_threads():
-            wanted = [i for i in range(len(source)) if known[i] != 1 or self.card.supervision != "normal-only"]
+            wanted = [
+                i for i in range(len(source)) if known[i] != 1 or self.card.supervision != "normal-only"
+            ]
             groups, bad = self._survey(source, wanted)
             if bad and getattr(source, "on_bad", "raise") == "raise":
                 raise BadItems(bad)
@@ -390,7 +398,9 @@ class Detector(ABC):
             if (state := saved.load(number)) is not None:
                 worker._unpause(state)
                 continue
-            for _, batch in worker._batches(source, part, label=f"Learning, part {number + 1} of {len(parts)}"):
+            for _, batch in worker._batches(
+                source, part, label=f"Learning, part {number + 1} of {len(parts)}"
+            ):
                 worker._absorb(batch)
             saved.store(number, worker._pause)
         self._begin()
@@ -455,7 +465,9 @@ class Detector(ABC):
         source = open_source(items, self.card.modality)
         with blas_threads():
             if self.fitted_:
-                bad = [found for _, found in prefetch(source, range(len(source))) if isinstance(found, BadItem)]
+                bad = [
+                    found for _, found in prefetch(source, range(len(source))) if isinstance(found, BadItem)
+                ]
                 self._resume()
             else:
                 self._forget()
@@ -490,6 +502,12 @@ class Detector(ABC):
             raise ValueError(f"{self!r} and {other!r} cannot be merged: kind or parameters differ")
         self._require_fitted()
         other._require_fitted()
+        for name, value in self._ground().items():
+            if other._ground()[name] != value:
+                raise ValueError(
+                    f"the two were fitted on different {name}: {value} and {other._ground()[name]}; "
+                    "fit both with items of one kind, or teach one with partial_fit"
+                )
         with blas_threads():
             self._resume()
             partner = other._worker(1.0)
@@ -501,7 +519,9 @@ class Detector(ABC):
 
     def _require_streams(self, verb: str) -> None:
         if not self.card.streams:
-            raise TypeError(f"{self.card.name} does not learn in pieces: {verb} needs a card with streams=True")
+            raise TypeError(
+                f"{self.card.name} does not learn in pieces: {verb} needs a card with streams=True"
+            )
 
     @final
     def calibrate(
@@ -691,7 +711,11 @@ class Detector(ABC):
                 if isinstance(found, BadItem):
                     reason = f"{found.reason}; {found.remedy}" if found.remedy else found.reason
                     yield Detection(
-                        reference.item, reference.source, reference.index, error=reason, product=reference.product
+                        reference.item,
+                        reference.source,
+                        reference.index,
+                        error=reason,
+                        product=reference.product,
                     )
                     continue
                 yield self._record(reference, *found)

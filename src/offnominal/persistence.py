@@ -121,7 +121,8 @@ def load(folder: str | os.PathLike[str]) -> Detector:
     header, arrays = read_model(folder)
     try:
         parameters = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in header["params"].items()
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in header["params"].items()
         }
         detector = make(header["detector"], header["modality"], **parameters)
         for name, value in header["learned"].items():
@@ -156,7 +157,9 @@ def _compare(folder: str | os.PathLike[str], then: dict[str, Any], detector: Det
         raise ModelRefused(
             f"{folder} was made with other weights of {then.get('encoder')}; install those, or fit it again"
         )
-    changed = [f"{key} {then.get(key)} → {now.get(key)}" for key in sorted(now) if then.get(key) != now.get(key)]
+    changed = [
+        f"{key} {then.get(key)} → {now.get(key)}" for key in sorted(now) if then.get(key) != now.get(key)
+    ]
     if changed:
         detector.decision_ = None
         warnings.warn(

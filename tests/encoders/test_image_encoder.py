@@ -173,6 +173,27 @@ def test_bf16_is_taken_only_where_the_processor_computes_in_it(
         assert runtimes.cpu_flags(info) == {"fpu", "amx_bf16"}
 
 
+def test_automatic_precision_asks_the_network_and_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "installed", lambda kind: True)
+    for capable, tolerant, expected in ((True, True, "bf16"), (True, False, "fp32"), (False, True, "fp32")):
+        monkeypatch.setattr(runtimes, "computes_bf16", lambda capable=capable: capable)
+        assert runtimes.choose("auto", "auto", tolerant=tolerant) == ("openvino", expected)
+    assert runtimes.choose("openvino", "bf16", tolerant=False) == ("openvino", "bf16")
+    assert runtimes.choose("torch", "auto", tolerant=True) == ("torch", "fp32")
+
+
+def test_networks_said_to_bear_bf16_do() -> None:
+    if not runtimes.computes_bf16():
+        pytest.skip("this processor has no bf16 instructions")
+    exact, low = (
+        image_encoder("resnet18", size=128, weights="random", runtime="openvino", precision=precision)
+        for precision in ("fp32", "auto")
+    )
+    assert low.precision == "bf16"
+    for one, other in zip(low.encode(pixels(2, 128)), exact.encode(pixels(2, 128)), strict=True):
+        assert 0 < np.linalg.norm(one - other) <= 2e-2 * np.linalg.norm(other)
+
+
 def test_the_cache_of_runtimes_keeps_the_recent_ones() -> None:
     made: list[str] = []
     recent: runtimes.Recent[str] = runtimes.Recent(2)

@@ -176,10 +176,10 @@ def index_text(package: Path) -> str:
 def catalogue() -> tuple[Card, ...]:
     """Every card, from the committed index; imports no method."""
     text = files("offnominal").joinpath("cards.json").read_text(encoding="utf-8")
-    return tuple(
-        Card(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
-        for entry in json.loads(text)
-    )
+    entries: list[dict[str, Any]] = json.loads(text)
+    for entry in entries:
+        entry.update({key: tuple(value) for key, value in entry.items() if isinstance(value, list)})
+    return tuple(Card(**entry) for entry in entries)
 
 
 def find(name: str, modality: str | None = None) -> Card:

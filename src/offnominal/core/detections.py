@@ -19,7 +19,8 @@ class Region:
     Attributes
     ----------
     kind : str
-        ``box`` (``[x0, y0, x1, y1]`` in pixels, half-open), ``span``, ``column``, ``channel``, ``token`` or ``node``.
+        ``box`` (``[x0, y0, x1, y1]`` in pixels, half-open), ``span``, ``column``, ``channel``, ``token`` or
+        ``node``.
     where : JSON value
         The place, in the form of its kind.
     score : float
@@ -93,6 +94,6 @@ class Detection:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Detection:
         """Rebuild a record from a line of ``results.jsonl`` (without its map)."""
-        fields = {key: line.get(key) for key in cls.__slots__ if key not in ("regions", "map", "map_file")}
+        fields: dict[str, Any] = {key: line.get(key) for key in cls.__slots__ if key not in ("regions", "map", "map_file")}
         regions = tuple(Region(**region) for region in line.get("regions") or ())
         return cls(**fields, regions=regions, map_file=line.get("map"))

@@ -105,7 +105,9 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     if found != header.get("arrays_sha256"):
         raise ModelRefused(f"{home / ARRAYS} is not the file that was written; fit the model again")
     arrays = read_arrays(home / ARRAYS)
-    if {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()} != header.get("arrays"):
+    if {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()} != header.get(
+        "arrays"
+    ):
         raise ModelRefused(f"{home / ARRAYS}: arrays are not those of the header; fit the model again")
     for name, array in arrays.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -43,7 +43,7 @@ def track(iterable: Iterable[T], total: int | None = None, label: str = "") -> I
     label : str
         What is being done, a verb first ("Fitting").
     """
-    if total is None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if _silent.get():
         yield from iterable

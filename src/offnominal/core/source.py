@@ -21,7 +21,8 @@ class Reference:
     Attributes
     ----------
     item : str
-        Unique name within the source: path relative to it (posix), ``clip.mp4#120``, a row index, a time stamp.
+        Unique name within the source: path relative to it (posix), ``clip.mp4#120``, a row index, a time
+        stamp.
     source : str
         The source as the user named it.
     index : int or None

@@ -3,6 +3,9 @@
 Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019 (stage
 table and scaling); the Lite variant as published with TensorFlow's TPU models, 2020. State-dict names are
 those of the PyTorch conversion by ML Illustrated.
+
+"auto" does not take bfloat16 here: its rounding moves the features by 4 to 10 %, as it does in torch, and a
+plain memory bank on magnetic tiles lost .005 image AUROC with single scores off by up to 14 %.
 """
 
 from __future__ import annotations

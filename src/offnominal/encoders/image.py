@@ -186,7 +186,8 @@ def image_encoder(
     runtime : {"auto", "openvino", "onnxruntime", "torch"}
         "auto" takes the first one installed. "torch" uses a GPU where there is one.
     precision : {"auto", "fp32", "bf16"}
-        "auto" takes bf16 where OpenVINO runs on a processor with instructions for it, else fp32.
+        "auto" takes bf16 where OpenVINO runs on a processor with instructions for it and the network bears
+        it (`Network.bf16`: the residual networks do, those with linear bottlenecks do not), else fp32.
     head : Head, optional
         Post-processing inside the same graph: `PatchHead`, `PoolHead`.
     weights : path-like, optional
@@ -217,7 +218,7 @@ def image_encoder(
     sides = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if not all(_SIDES[0] <= side <= _SIDES[1] for side in sides):
         raise ValueError(f"size must be {_SIDES[0]} to {_SIDES[1]} pixels a side, got {sides}")
-    runtime, precision = choose(runtime, precision)
+    runtime, precision = choose(runtime, precision, tolerant=table.bf16)
     found = None if weights == RANDOM else resolve(name, weights)
     origin = (RANDOM,) if found is None else (found.path, found.path.stat().st_mtime_ns, found.sha256)
     key = (name, taken, sides, runtime, precision, head, origin, budget())

@@ -166,6 +166,8 @@ class Network:
         The levels taken when none are asked for.
     native : int
         Side, in pixels, the published weights were trained or tested at.
+    bf16 : bool, default False
+        Whether features computed in bfloat16 stay within 2 % of fp32, so that "auto" may choose it.
     """
 
     name: str
@@ -173,6 +175,7 @@ class Network:
     taps: dict[str, str]
     levels: tuple[str, ...]
     native: int
+    bf16: bool = False
 
     def tensors(self) -> dict[str, Shape]:
         """Every tensor of the official state and its shape, counters of batch normalisation left out."""

@@ -62,7 +62,8 @@ def resnet(name: str) -> Network:
         Linear("logits", "pooled", "fc.weight", "fc.bias", (channels, 1000)),
     ]
     taps |= {"pooled": "pooled", "logits": "logits"}
-    return Network(name, tuple(nodes), taps, ("layer2", "layer3"), 224)
+    # measured: 0.4 to 0.6 % between bfloat16 and fp32 patch features of the default levels (random weights)
+    return Network(name, tuple(nodes), taps, ("layer2", "layer3"), 224, bf16=True)
 
 
 def _conv(

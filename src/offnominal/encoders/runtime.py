@@ -206,8 +206,10 @@ def installed(kind: str) -> bool:
     return find_spec(kind) is not None
 
 
-def choose(kind: str, precision: str) -> tuple[str, str]:
-    """Settle "auto": the first runtime installed, and bf16 where the processor computes in it.
+def choose(kind: str, precision: str, *, tolerant: bool) -> tuple[str, str]:
+    """Settle "auto": the first runtime installed; bf16 where the processor has it and the network bears it.
+
+    ``tolerant`` is `Network.bf16`.
 
     Raises
     ------
@@ -225,7 +227,7 @@ def choose(kind: str, precision: str) -> tuple[str, str]:
     if not installed(kind):
         raise ExtraMissing(_EXTRAS.get(kind, "onnx"), f"the runtime {kind}")
     if precision == "auto":
-        precision = "bf16" if kind == "openvino" and computes_bf16() else "fp32"
+        precision = "bf16" if kind == "openvino" and tolerant and computes_bf16() else "fp32"
     if kind == "onnxruntime" and precision == "bf16":
         raise ValueError("onnxruntime computes these graphs in fp32 only; use openvino or torch for bf16")
     return kind, precision

@@ -74,6 +74,7 @@ class ImageDetector(Detector):
     pixel_low_: float
     pixel_high_: float
     deep_: bool
+    kinds_: list[str]
     channels_: list[int]
 
     def _survey(
@@ -98,6 +99,7 @@ class ImageDetector(Detector):
         if not thumbnails:
             return None, bad
         self.channels_ = sorted(channels)
+        self.kinds_ = sorted(kinds)
         self.deep_ = kinds != {"uint8"}
         chosen = PixelRange.of(kinds, min(lows), max(highs))
         self.pixel_low_, self.pixel_high_ = chosen.low, chosen.high
@@ -106,6 +108,12 @@ class ImageDetector(Detector):
         if all(reference.group is not None for reference in good):
             return None, bad
         return near_duplicate_groups(np.stack(thumbnails)), bad
+
+    def _ground(self) -> dict[str, Any]:
+        return {
+            "pixel types": self.deep_,
+            "pixel ranges": (self.pixel_low_, self.pixel_high_) if self.deep_ else None,
+        }
 
     def _prepare(self, item: Item) -> Views:
         image = item.value
@@ -117,19 +125,23 @@ class ImageDetector(Detector):
                 f"has {channels} channel(s), the model was fitted on {' or '.join(map(str, known))}",
                 "convert it, or fit a model on images like it",
             )
+        if str(image.dtype) not in getattr(self, "kinds_", [str(image.dtype)]):
+            raise BadItem(
+                item.reference.item,
+                f"holds {image.dtype} pixels, the model was fitted on {' and '.join(self.kinds_)}",
+                "convert it to the same depth, or fit a model on images like it",
+            )
         boxes: list[Box] = [(0, 0, height, width)]
         if self.tile is not None and max(height, width) > self.tile:
             boxes = tiles(height, width, self.tile, self.tile_overlap)
         return Views([self._view(image[y0:y1, x0:x1]) for y0, x0, y1, x1 in boxes], boxes, (height, width))
 
     def _view(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        scaled = image
-        if getattr(self, "deep_", False) or image.dtype != np.uint8:
-            scaled = PixelRange(self.pixel_low_, self.pixel_high_).apply(image)
-        view = resize(to_rgb(scaled), (self.image_size, self.image_size))
-        if not getattr(self, "deep_", False) and view.dtype != np.uint8:
-            return np.rint(view).astype(np.uint8)
-        return view
+        if getattr(self, "deep_", False):
+            image = PixelRange(self.pixel_low_, self.pixel_high_).apply(image)
+        view = resize(to_rgb(image), (self.image_size, self.image_size))
+        # Views of one model are of one type, so that an image scores the same in any batch.
+        return view.astype(np.float32) if getattr(self, "deep_", False) else np.rint(view).astype(np.uint8)
 
     def _collate(self, prepared: list[Views]) -> ImageBatch:
         return ImageBatch(np.stack([view for views in prepared for view in views.pixels]), prepared)
@@ -152,7 +164,8 @@ class ImageDetector(Detector):
         model = (self.image_size, self.image_size)
         if not own_size:
             found = [map_from_grid(grid, model, model, self.smoothing) for grid in grids]
-            return np.max(found, axis=0)
+            peak: Map = np.max(found, axis=0)
+            return peak
         parts = [
             map_from_grid(grid, model, (y1 - y0, x1 - x0), self.smoothing)
             for grid, (y0, x0, y1, x1) in zip(grids, views.boxes, strict=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from offnominal.core.card import card
 from offnominal.encoders import PoolHead
 from offnominal.image.detector import ImageBatch
-from offnominal.image.encoded import EncodedImageDetector
+from offnominal.image.encoded import EncodedImageDetector, Precision
 from offnominal.normality import CoresetBuffer, NearestRows
 
 
@@ -63,7 +63,7 @@ class EmbeddingKNN(EncodedImageDetector):
         bank_size: int = 50_000,
         tile: int | None = None,
         runtime: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         seed: int = 0,
     ) -> None:
         self.encoder = encoder

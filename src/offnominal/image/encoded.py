@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from offnominal.encoders import ImageEncoder, image_encoder
 from offnominal.encoders.heads import Head
 from offnominal.image.detector import ImageDetector
+
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class EncodedImageDetector(ImageDetector):
@@ -20,7 +22,7 @@ class EncodedImageDetector(ImageDetector):
     encoder: str
     levels: tuple[int | str, ...] | None
     runtime: str
-    precision: str
+    precision: Precision
 
     def _head(self) -> Head:
         """What is made of the encoder's levels."""

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from offnominal.core.card import card
 from offnominal.encoders import PoolHead
-from offnominal.encoders.image_encoder import network
+from offnominal.encoders.image import network
 from offnominal.image.detector import ImageBatch
-from offnominal.image.encoded import EncodedImageDetector
+from offnominal.image.encoded import EncodedImageDetector, Precision
 from offnominal.normality import ShrunkGaussian
 
 
@@ -74,7 +74,7 @@ class Gaussian(EncodedImageDetector):
         drop_variance: float = 0.0,
         tile: int | None = None,
         runtime: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         seed: int = 0,
     ) -> None:
         self.encoder = encoder

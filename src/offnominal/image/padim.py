@@ -11,7 +11,7 @@ from offnominal.core.card import card
 from offnominal.core.seeds import generator
 from offnominal.encoders import PatchHead
 from offnominal.image.detector import ImageBatch
-from offnominal.image.encoded import EncodedImageDetector
+from offnominal.image.encoded import EncodedImageDetector, Precision
 from offnominal.normality import PositionGaussians
 
 
@@ -70,7 +70,7 @@ class PaDiM(EncodedImageDetector):
         smoothing: float = 4.0,
         tile: int | None = None,
         runtime: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         seed: int = 0,
     ) -> None:
         self.encoder = encoder

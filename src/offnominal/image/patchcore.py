@@ -10,7 +10,7 @@ import numpy.typing as npt
 from offnominal.core.card import card
 from offnominal.encoders import PatchHead
 from offnominal.image.detector import ImageBatch
-from offnominal.image.encoded import EncodedImageDetector
+from offnominal.image.encoded import EncodedImageDetector, Precision
 from offnominal.normality import CoresetBuffer, NearestRows
 
 
@@ -40,7 +40,7 @@ class PatchCore(EncodedImageDetector):
         Levels of the encoder whose features are joined; None takes the encoder's default.
     image_size : int, default 256
         Side of the square the images are scaled to, in pixels.
-    bank_size : int, default 10000
+    bank_size : int, default 2000
         Rows of the memory bank after coreset selection.
     neighbourhood : int, default 3
         Side of the window over which features are averaged, in grid cells.
@@ -75,7 +75,7 @@ class PatchCore(EncodedImageDetector):
         encoder: str = "efficientnet_lite2",
         levels: tuple[int | str, ...] | None = None,
         image_size: int = 256,
-        bank_size: int = 10_000,
+        bank_size: int = 2_000,
         neighbourhood: int = 3,
         reweight: bool = True,
         neighbours: int = 9,
@@ -84,7 +84,7 @@ class PatchCore(EncodedImageDetector):
         memory_budget: int = 256,
         tile: int | None = None,
         runtime: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         seed: int = 0,
     ) -> None:
         self.encoder = encoder
@@ -125,7 +125,8 @@ class PatchCore(EncodedImageDetector):
         self._buffer.merge(other._buffer)
 
     def _compact(self) -> None:
-        self._buffer.compact()
+        # As many rows as the bank will have: no part's covering radius then exceeds the whole's.
+        self._buffer.compact(self.bank_size)
 
     def _finish(self) -> None:
         self.bank_ = self._buffer.finish()
@@ -159,7 +160,10 @@ class PatchCore(EncodedImageDetector):
         return scores, grid.reshape(n, height, width)
 
     def _weights(
-        self, patches: npt.NDArray[np.float32], nearest: npt.NDArray[np.int64], distances: npt.NDArray[np.float64]
+        self,
+        patches: npt.NDArray[np.float32],
+        nearest: npt.NDArray[np.int64],
+        distances: npt.NDArray[np.float64],
     ) -> npt.NDArray[np.float64]:
         """Weight of each image's worst patch (n,): 1 minus its share in a soft-max over the neighbourhood."""
         count = min(self.neighbours, len(self.bank_))
@@ -168,4 +172,7 @@ class PatchCore(EncodedImageDetector):
         _, around = self._search.search(self.bank_[nearest], count)
         far = np.linalg.norm(patches[:, None].astype(np.float64) - self.bank_[around], axis=2)
         shift = far.max(axis=1, keepdims=True)
-        return 1 - np.exp(distances - shift[:, 0]) / np.exp(far - shift).sum(axis=1)
+        weights: npt.NDArray[np.float64] = 1 - np.exp(distances - shift[:, 0]) / np.exp(far - shift).sum(
+            axis=1
+        )
+        return weights

@@ -94,7 +94,10 @@ class PixelStatistics(ImageDetector):
         for number, view in enumerate(pixels):
             rows, columns = self._shift(view.mean(axis=2, dtype=np.float32))
             aligned[number] = _moved(view, rows, columns)
-        return gaussian_filter(aligned, (0, self.blur, self.blur, 0), mode="nearest")
+        blurred: npt.NDArray[np.float32] = gaussian_filter(
+            aligned, (0, self.blur, self.blur, 0), mode="nearest"
+        )
+        return blurred
 
     def _shift(self, grey: npt.NDArray[np.float32]) -> tuple[int, int]:
         reach = int(self.largest_shift * self.image_size)
@@ -124,8 +127,12 @@ class PixelStatistics(ImageDetector):
         self._moments["squares"] = self._moments["squares"] + (aligned**2).sum(axis=0)
 
     def _merge(self, other: Self) -> None:
+        # Another's images lie on another reference: its sums move as that reference does.
+        rows, columns = self._shift(other.reference_)
         for name, more in other._moments.items():
-            self._moments[name] = self._moments[name] + more
+            self._moments[name] = self._moments[name] + (
+                _moved(more, rows, columns) if more.ndim > 1 else more
+            )
 
     def _finish(self) -> None:
         self.moments_ = self._moments

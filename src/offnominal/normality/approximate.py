@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 from offnominal.core.errors import ExtraMissing
 
-LARGE = 1_000_000  # bank rows
+# Bank rows. Scanning lists costs about √m and has no matrix product to lean on: five times the time of the
+# exact search at 160 000 rows of 256 (recall 0.94), even near four million.
+LARGE = 4_000_000
 
 
 def worth_approximating(rows: int) -> bool:

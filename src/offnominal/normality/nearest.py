@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ class NearestRows:
         out, and they are ranked by exact differences.
     approximate : {"auto", True, False}, default "auto"
         Look only into the nearest lists of an inverted file (needs the extra ``faiss``). "auto" does so for
-        banks of a million rows and more, where the extra is installed.
+        banks of four million rows and more, where the extra is installed.
     threads : int, optional
         Default: the thread budget of the process.
 
@@ -66,6 +67,7 @@ class NearestRows:
             approximate = worth_approximating(len(bank))
         self._lists = InvertedLists(self.bank, self.threads) if approximate else None
         self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
         self._pieces: list[BankPiece] = []
         self._around: npt.NDArray[np.int64] | None = None
 
@@ -100,13 +102,25 @@ class NearestRows:
         queries = np.ascontiguousarray(queries, np.float32)
         distances = np.full((len(queries), k), np.nan, np.float32)
         indices = np.full((len(queries), k), -1, np.int64)
-        for first in range(0, len(queries), CompiledProducts.block):
+
+        def look(first: int) -> None:
             block = queries[first : first + CompiledProducts.block]
             usable = np.flatnonzero(np.isfinite(block).all(axis=1))
             if len(usable):
                 squared, rows = self._nearest(block[usable], k)
                 distances[first + usable] = np.sqrt(squared)
                 indices[first + usable] = rows
+
+        firsts = range(0, len(queries), CompiledProducts.block)
+        side_by_side = self._lists is None and self._prepared()[0].products.one_core
+        if self.threads > 1 and len(firsts) > 1 and side_by_side:
+            with self._lock:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(self.threads)
+            list(self._pool.map(look, firsts))
+        else:
+            for first in firsts:
+                look(first)
         return distances, indices
 
     def bank_neighbours(self, k: int) -> npt.NDArray[np.int64]:

@@ -16,6 +16,7 @@ class Products(Protocol):
     """Computes ``‖b‖²/2 − q·b`` for rows b of a fixed bank, with a known rounding."""
 
     precision: Precision
+    one_core: bool  # a call keeps one core busy, so that calls should run side by side
 
     def __call__(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Values (q, m) for queries (q, d); valid until the next call in this thread."""
@@ -53,6 +54,7 @@ class BlasProducts:
     """Products through numpy's BLAS, in single precision."""
 
     precision: Precision = "fp32"
+    one_core = False
 
     def __init__(self, bank: npt.NDArray[np.float32], halves: npt.NDArray[np.float32]) -> None:
         self._transposed = -bank.T
@@ -68,7 +70,8 @@ class BlasProducts:
 class CompiledProducts:
     """Products through an OpenVINO graph with the bank as its constant."""
 
-    block = 512  # rows of a query block: the graph's fixed shape
+    one_core = True
+    block = 256  # rows of a query block: the graph's fixed shape
     worth = 2**18  # numbers in the bank from which compiling pays
 
     def __init__(
@@ -90,8 +93,8 @@ class CompiledProducts:
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-                "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": threads,
             },
         )
         self._requests = threading.local()

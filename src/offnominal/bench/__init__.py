@@ -1,0 +1,8 @@
+"""Benchmarks: layouts of public data sets, a runner whose results are kept as they come, tables of them."""
+
+from __future__ import annotations
+
+from offnominal.bench.runner import Run, RunsFailedError, read_results, run_suite
+from offnominal.bench.tables import write_image_tables
+
+__all__ = ["Run", "RunsFailedError", "read_results", "run_suite", "write_image_tables"]

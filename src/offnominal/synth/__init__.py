@@ -1,0 +1,7 @@
+"""Synthetic anomalies: one generator a file, each seeded, each with masks."""
+
+from __future__ import annotations
+
+from offnominal.synth.planted import KINDS, Planted, generate, plant
+
+__all__ = ["KINDS", "Planted", "generate", "plant"]
