@@ -120,6 +120,8 @@ class Detector(ABC):
     batch_size: ClassVar[int] = 16
     n_folds: ClassVar[int] = 5
     held_out_share: ClassVar[float] = 0.2
+    least_items: ClassVar[int] = 1
+    """Items without which the method has nothing to go by."""
 
     seed: int = 0
     decision_: Decision | None = None
@@ -317,8 +319,7 @@ class Detector(ABC):
                 raise BadItems(bad)
             refused = {entry.item for entry in bad}
             positions = [i for i in wanted if source.references[i].item not in refused]
-            if not positions:
-                raise BadSource(f"{source.name}: no usable item to learn from")
+            self._require_items(source, len(positions))
             held_out, peaks = self._learn(source, positions, known, groups, checkpoint)
         self.fitted_ = True
         rank = sorted(held_out)
@@ -333,6 +334,15 @@ class Detector(ABC):
             np.array([peaks[position] for position in rank]) if peaks else None,
         )
         return held_out
+
+    def _require_items(self, source: Source, count: int) -> None:
+        if not count:
+            raise BadSource(f"{source.name}: no usable item to learn from")
+        if count < self.least_items:
+            raise BadSource(
+                f"{source.name}: {count} usable item to learn from, {self.card.name} needs at least "
+                f"{self.least_items}; give it more, or choose a detector for few-shot use"
+            )
 
     def _labels(self, source: Source, labels: npt.ArrayLike | None) -> npt.NDArray[np.int8]:
         if labels is None:
@@ -380,6 +390,8 @@ class Detector(ABC):
         peaks: dict[int, float] = {}
         for part in parts if len(parts) > 1 else []:
             rest = np.setdiff1d(order, part)
+            if len(rest) < self.least_items:
+                return {}, {}
             worker = self._worker(1.0)
             worker._fit(source.subset(rest), labels[rest])
             more = worker._held_out_scores(source, part)
@@ -409,7 +421,8 @@ class Detector(ABC):
         self._finish()
         scores: dict[int, float] = {}
         peaks: dict[int, float] = {}
-        if len(parts) > 1:
+        fewest = sum(map(len, parts)) - max(map(len, parts))
+        if len(parts) > 1 and fewest >= self.least_items:
             for worker in workers:
                 worker._compact()
             for number, part in enumerate(parts):
@@ -573,7 +586,7 @@ class Detector(ABC):
     def _batches(
         self, source: Source, positions: Sequence[int] | npt.NDArray[np.intp], *, label: str = ""
     ) -> Iterator[tuple[list[int], Any]]:
-        """Yield positions and batches of good items; raises one `BadItems` at the end where there are bad ones."""
+        """Yield positions and batches of good items; at the end one `BadItems` for all bad ones."""
         ready: list[tuple[int, Any]] = []
         bad: list[BadItem] = []
         for position, found in track(

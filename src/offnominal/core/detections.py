@@ -94,6 +94,8 @@ class Detection:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Detection:
         """Rebuild a record from a line of ``results.jsonl`` (without its map)."""
-        fields: dict[str, Any] = {key: line.get(key) for key in cls.__slots__ if key not in ("regions", "map", "map_file")}
+        fields: dict[str, Any] = {
+            key: line.get(key) for key in cls.__slots__ if key not in ("regions", "map", "map_file")
+        }
         regions = tuple(Region(**region) for region in line.get("regions") or ())
         return cls(**fields, regions=regions, map_file=line.get("map"))

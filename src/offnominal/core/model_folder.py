@@ -94,7 +94,7 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
         raise ModelRefused(f"{home / HEADER} is not a model header; the file is damaged")
     if header["format"] > FORMAT:
         raise ModelRefused(
-            f"{home} has model format {header['format']}, this version reads up to {FORMAT}; update offnominal"
+            f"{home} has model format {header['format']}, this version reads {FORMAT}; update offnominal"
         )
     if header.get("digest") != _digest(header):
         raise ModelRefused(f"{home / HEADER} was changed after it was written; fit the model again")

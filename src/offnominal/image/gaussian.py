@@ -87,6 +87,8 @@ class Gaussian(EncodedImageDetector):
         self.precision = precision
         self.seed = seed
 
+    least_items = 2
+
     dimensions_: list[int]
     moments_: dict[str, npt.NDArray[Any]]
     _gaussians: list[ShrunkGaussian]

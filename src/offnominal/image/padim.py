@@ -84,6 +84,8 @@ class PaDiM(EncodedImageDetector):
         self.precision = precision
         self.seed = seed
 
+    least_items = 2
+
     moments_: dict[str, npt.NDArray[Any]]
     _gaussians: PositionGaussians
 

@@ -139,7 +139,7 @@ class PixelStatistics(ImageDetector):
         self._restored()
 
     def _resume(self) -> None:
-        self._moments = self.moments_
+        self._moments = dict(self.moments_)
 
     def _pause(self) -> dict[str, npt.NDArray[Any]]:
         return self._moments

@@ -1,0 +1,222 @@
+"""A scoring graph in the making: values with the arithmetic that methods need, kept as ONNX.
+
+A method that exports has one more hook beside `_infer`, which writes the same computation down::
+
+    def _graph(self, graph: Graph) -> tuple[Value, Value | None]:
+        (rows,) = graph.encode(self.features)
+        distances, _ = graph.nearest(rows, self.bank_, 1)
+        return distances.mean(1), None
+
+It returns the scores (n,) and, where the method localises, a grid of patch scores (n, h, w).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from offnominal.encoders import ImageEncoder
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = npt.NDArray[Any]
+
+PIXELS = "pixels"
+OPSET, IR_VERSION = 17, 8  # what the encoders' graphs are written in
+SPARE = 7  # bank rows proposed beyond those asked for: more than rounding can bring into disorder
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """What a node gives out; float32 unless said otherwise."""
+
+    graph: Graph
+    name: str
+
+    def __add__(self, other: Operand) -> Value:
+        return self.graph.op("Add", self, other)
+
+    def __sub__(self, other: Operand) -> Value:
+        return self.graph.op("Sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Value:
+        return self.graph.op("Sub", other, self)
+
+    def __mul__(self, other: Operand) -> Value:
+        return self.graph.op("Mul", self, other)
+
+    def __truediv__(self, other: Operand) -> Value:
+        return self.graph.op("Div", self, other)
+
+    def __matmul__(self, other: Operand) -> Value:
+        return self.graph.op("MatMul", self, other)
+
+    def __rmatmul__(self, other: Array) -> Value:
+        return self.graph.op("MatMul", other, self)
+
+    __array_ufunc__ = None  # an array on the left leaves the operator to this class
+
+    def exp(self) -> Value:
+        """Exponential."""
+        return self.graph.op("Exp", self)
+
+    def abs(self) -> Value:
+        """Absolute value."""
+        return self.graph.op("Abs", self)
+
+    def sqrt(self) -> Value:
+        """Square root."""
+        return self.graph.op("Sqrt", self)
+
+    def sum(self, axis: int, *, keep: bool = False) -> Value:
+        """Sum over an axis."""
+        return self.graph.op("ReduceSum", self, np.array([axis]), keepdims=int(keep))
+
+    def mean(self, axis: int, *, keep: bool = False) -> Value:
+        """Mean over an axis."""
+        return self.graph.op("ReduceMean", self, axes=[axis], keepdims=int(keep))
+
+    def max(self, axis: int, *, keep: bool = False) -> Value:
+        """Largest over an axis."""
+        return self.graph.op("ReduceMax", self, axes=[axis], keepdims=int(keep))
+
+    def norm(self, axis: int) -> Value:
+        """Euclidean length over an axis."""
+        return (self * self).sum(axis).sqrt()
+
+    def argmax(self, axis: int) -> Value:
+        """Place of the (first) largest over an axis, int64."""
+        return self.graph.op("ArgMax", self, axis=axis, keepdims=0)
+
+    def largest(self, count: int) -> Value:
+        """The largest ``count`` of the last axis, in falling order."""
+        return self.graph.several(2, "TopK", self, np.array([count]), axis=-1, largest=1, sorted=1)[0]
+
+    def reshape(self, *shape: int) -> Value:
+        """Another shape; −1 is what is left (the number of images is never known)."""
+        return self.graph.op("Reshape", self, np.array(shape))
+
+    def spread(self, axis: int) -> Value:
+        """A new axis of length one."""
+        return self.graph.op("Unsqueeze", self, np.array([axis]))
+
+    def transpose(self, *order: int) -> Value:
+        """The axes in another order."""
+        return self.graph.op("Transpose", self, perm=list(order))
+
+    def take(self, places: Operand, axis: int = 0) -> Value:
+        """Slices at places of an axis, the same for all images."""
+        return self.graph.op("Gather", self, places, axis=axis)
+
+    def pick(self, places: Value) -> Value:
+        """From values (n, p, …) those at an image's own places (n,) or (n, q): (n, …) or (n, q, …)."""
+        return self.graph.op("GatherND", self, places.spread(-1), batch_dims=1)
+
+    def cast(self, kind: str) -> Value:
+        """Another type: "float32" or "int64"."""
+        from onnx import TensorProto
+
+        return self.graph.op(
+            "Cast", self, to={"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}[kind]
+        )
+
+
+Operand = Value | Array | float
+
+
+class Graph:
+    """Collects nodes and constants; ``pixels`` is what comes in, (n, S, S, 3) in 0…255.
+
+    Parameters
+    ----------
+    size : int
+        S.
+    dtype : {"uint8", "float32"}
+        Type of the pixels.
+    """
+
+    def __init__(self, size: int, dtype: str) -> None:
+        self.size = size
+        self.dtype = dtype
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.pixels = Value(self, PIXELS)
+
+    def constant(self, value: Array | float) -> Value:
+        """A constant: whole numbers as int64, others as float32."""
+        from onnx import numpy_helper
+
+        array = np.asarray(value)
+        array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float32)
+        name = f"constant:{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        return Value(self, name)
+
+    def several(self, outputs: int, kind: str, *inputs: Operand, **attributes: Any) -> list[Value]:
+        """A node with several outputs."""
+        from onnx import helper
+
+        names = [value.name if isinstance(value, Value) else self.constant(value).name for value in inputs]
+        out = [f"{kind}:{len(self.nodes)}:{index}" for index in range(outputs)]
+        self.nodes.append(helper.make_node(kind, names, out, name=out[0], **attributes))
+        return [Value(self, name) for name in out]
+
+    def op(self, kind: str, *inputs: Operand, **attributes: Any) -> Value:
+        """A node with one output."""
+        return self.several(1, kind, *inputs, **attributes)[0]
+
+    def encode(self, encoder: ImageEncoder) -> list[Value]:
+        """Features of the pixels, as `ImageEncoder.encode` gives them."""
+        model = encoder.graph(dtype=self.dtype)
+        self.nodes += model.graph.node
+        self.constants += model.graph.initializer
+        return [Value(self, output.name) for output in model.graph.output]
+
+    def nearest(self, rows: Value, bank: Array, k: int) -> tuple[Value, Value]:
+        """Distances (r, k), ascending, and places (r, k) of the bank rows nearest to rows (r, d).
+
+        Half squared distances by matrix product lose digits to cancellation, so they only propose rows, a
+        few more than asked for; the proposed ones are ranked by differences, as `NearestRows` does.
+        """
+        proposed = min(k + SPARE, len(bank))
+        held = self.constant(bank)
+        shift = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
+        halves = ((bank - shift).astype(np.float64) ** 2).sum(axis=1) / 2
+        product = self.op("Gemm", rows - shift, held - shift, halves, alpha=-1.0, transB=1)
+        _, candidates = self.several(2, "TopK", product, np.array([proposed]), axis=1, largest=0, sorted=1)
+        apart = rows.spread(1) - held.take(candidates)
+        squared = (apart * apart).sum(2)
+        best, place = self.several(2, "TopK", squared, np.array([k]), axis=1, largest=0, sorted=1)
+        return best.sqrt(), self.op("GatherElements", candidates, place, axis=1)
+
+    def finish(self, outputs: dict[str, tuple[Value, list[int]]]) -> onnx.ModelProto:
+        """Close the graph.
+
+        Parameters
+        ----------
+        outputs : dict
+            Value and shape without the images, by public name.
+
+        Returns
+        -------
+        onnx.ModelProto
+            The number of images is free.
+        """
+        from onnx import TensorProto, helper
+
+        given = []
+        for name, (value, shape) in outputs.items():
+            self.nodes.append(helper.make_node("Identity", [value.name], [name], name=name))
+            given.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape]))
+        element = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}[self.dtype]
+        pixels = helper.make_tensor_value_info(PIXELS, element, ["n", self.size, self.size, 3])
+        graph = helper.make_graph(self.nodes, "detector", [pixels], given, self.constants)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="offnominal"
+        )
+        model.ir_version = IR_VERSION
+        return model
