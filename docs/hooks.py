@@ -12,6 +12,7 @@ import json
 import re
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -94,12 +95,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Put in what is made from the code."""
     if page.file.src_uri == TUTORIAL:
         return BLOCK.sub(partial(_with_output, iter(range(len(_tutorial.printed)))), markdown)
-    return (
-        markdown.replace("<!-- catalogue -->", _catalogue())
-        .replace("<!-- benchmarks -->", _listing("benchmarks"))
-        .replace("<!-- decisions -->", _listing("decisions"))
-        .replace("<!-- changelog -->", _changelog())
-    )
+    for name, made in GENERATED.items():
+        if (mark := f"<!-- {name} -->") in markdown:
+            markdown = markdown.replace(mark, made())
+    return markdown
 
 
 def _with_output(numbers: Any, match: re.Match[str]) -> str:
@@ -166,6 +165,32 @@ def _listing(folder: str) -> str:
     return "\n".join(lines) or "None yet."
 
 
+def _commands() -> str:
+    """The help of every command."""
+    import click
+
+    from offnominal.cli.app import app
+
+    parent = click.Context(app, info_name="offnominal")
+    lines: list[str] = []
+    for name in app.list_commands(parent):
+        command = app.get_command(parent, name)
+        assert command is not None
+        text = command.get_help(click.Context(command, info_name=name, parent=parent, max_content_width=96))
+        lines += [f"## {name}", "", "```text", text, "```", ""]
+    return "\n".join(lines)
+
+
 def _changelog() -> str:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     return text.split("\n", 1)[1]
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "benchmarks": partial(_listing, "benchmarks"),
+    "catalogue": _catalogue,
+    "changelog": _changelog,
+    "commands": _commands,
+    "decisions": partial(_listing, "decisions"),
+}
+"""What takes the place of ``<!-- name -->`` in a page."""

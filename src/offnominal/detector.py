@@ -311,9 +311,7 @@ class Detector(ABC):
         known = self._labels(source, labels)
         self._forget()
         with blas_threads():
-            wanted = [
-                i for i in range(len(source)) if known[i] != 1 or self.card.supervision != "normal-only"
-            ]
+            wanted = self._learnable(known)
             groups, bad = self._survey(source, wanted)
             if bad and getattr(source, "on_bad", "raise") == "raise":
                 raise BadItems(bad)
@@ -334,6 +332,10 @@ class Detector(ABC):
             np.array([peaks[position] for position in rank]) if peaks else None,
         )
         return held_out
+
+    def _learnable(self, labels: npt.NDArray[np.int8]) -> list[int]:
+        """Positions of the items the method may learn from."""
+        return [i for i, label in enumerate(labels) if label != 1 or self.card.supervision != "normal-only"]
 
     def _require_items(self, source: Source, count: int) -> None:
         if not count:
@@ -476,24 +478,32 @@ class Detector(ABC):
         """
         self._require_streams("partial_fit")
         source = open_source(items, self.card.modality)
+        wanted = self._learnable(self._labels(source, None))
         with blas_threads():
             if self.fitted_:
-                bad = [
-                    found for _, found in prefetch(source, range(len(source))) if isinstance(found, BadItem)
-                ]
-                self._resume()
+                prepared = prefetch(Mapped(source, self._prepare), wanted)
+                bad = [found for _, found in prepared if isinstance(found, BadItem)]
             else:
                 self._forget()
-                _, bad = self._survey(source, range(len(source)))
-                self._begin()
+                _, bad = self._survey(source, wanted)
             if bad and getattr(source, "on_bad", "raise") == "raise":
                 raise BadItems(bad)
             refused = {entry.item for entry in bad}
-            good = [i for i in range(len(source)) if source.references[i].item not in refused]
-            if not good:
-                raise BadSource(f"{source.name}: no usable item to learn from")
-            for _, batch in self._batches(source, good, label="Learning"):
-                self._absorb(batch)
+            good = [i for i in wanted if source.references[i].item not in refused]
+            if self.fitted_:
+                if not good:
+                    raise BadSource(f"{source.name}: no usable item to learn from")
+                self._resume()
+            else:
+                self._require_items(source, len(good))
+                self._begin()
+            try:
+                for _, batch in self._batches(source, good, label="Learning"):
+                    self._absorb(batch)
+            except BaseException:
+                if self.fitted_:  # half-learned is worse than not: back to what was known
+                    self._restored()
+                raise
             self._finish()
         self.fitted_ = True
         self.decision_ = None

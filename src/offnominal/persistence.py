@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from offnominal import __version__
 from offnominal.core.card import find
-from offnominal.core.errors import BadSource, ModelRefused, NotSavable
+from offnominal.core.errors import ModelRefused, NotSavable
 from offnominal.core.model_folder import read_model, write_model
 from offnominal.core.store import is_json
-from offnominal.decide import decision as make_decision
+from offnominal.decide import restore_decision
 
 if TYPE_CHECKING:
     from offnominal.detector import Detector
@@ -126,7 +126,7 @@ def load(folder: str | os.PathLike[str]) -> Detector:
         }
         detector = make(header["detector"], header["modality"], **parameters)
         for name, value in header["learned"].items():
-            setattr(detector, name, value)
+            setattr(detector, _learned_name(name), value)
         stored = header["decision"]
         state = dict(stored["state"]) if stored else {}
         for name, array in arrays.items():
@@ -134,21 +134,25 @@ def load(folder: str | os.PathLike[str]) -> Detector:
                 state[name.removeprefix("decision.")] = array
             elif "/" in name:
                 table, _, key = name.partition("/")
-                vars(detector).setdefault(table, {})[key] = array
+                vars(detector).setdefault(_learned_name(table), {})[key] = array
             else:
-                setattr(detector, name, array)
+                setattr(detector, _learned_name(name), array)
         if stored:
-            detector.decision_ = type(make_decision(stored["name"], **stored["params"])).restore(
-                stored["params"], state
-            )
-    except (KeyError, TypeError, LookupError, AttributeError) as error:
-        raise ModelRefused(f"{folder}: the model cannot be rebuilt ({error}); fit it again") from error
-    try:
+            detector.decision_ = restore_decision(stored["name"], stored["params"], state)
         detector._restored()
-    except BadSource as error:
-        raise ModelRefused(f"{folder}: {error}") from error
-    _compare(folder, header["environment"], detector)
+        _compare(folder, header["environment"], detector)
+    except ModelRefused:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ModelRefused(f"{folder}: the model cannot be rebuilt ({error}); fit it again") from error
     return detector
+
+
+def _learned_name(name: str) -> str:
+    """Return a name only if it is one of learned state: a file must not replace anything else."""
+    if not name.isidentifier() or name.startswith("_") or not name.endswith("_") or name == "decision_":
+        raise ValueError(f"{name!r} is no learned state")
+    return name
 
 
 def _compare(folder: str | os.PathLike[str], then: dict[str, Any], detector: Detector) -> None:

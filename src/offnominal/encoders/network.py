@@ -265,14 +265,16 @@ def check_state(network: Network, state: Mapping[str, Array], origin: str) -> di
 
 
 def random_state(network: Network, generator: np.random.Generator) -> dict[str, Array]:
-    """A state in the official layout with random values: He-scaled weights, normalisation near the identity.
+    """A state in the official layout with random values: scaled weights, normalisation near the identity.
 
-    Source: He et al., "Delving Deep into Rectifiers", 2015, section 2.2.
+    Variance of weights is 2 / fan-in before a rectifier, 1 / fan-in elsewhere, as in He et al., "Delving Deep
+    into Rectifiers", 2015, section 2.2: the rounding of deep networks is not blown up.
     """
+    rectified = {node.weight for node in network.nodes if isinstance(node, Conv) and node.activation}
     state: dict[str, Array] = {}
     for name, shape in network.tensors().items():
         if len(shape) > 1:
-            deviation = np.float32(np.sqrt(2.0 / np.prod(shape[1:])))
+            deviation = np.float32(np.sqrt((2.0 if name in rectified else 1.0) / np.prod(shape[1:])))
             state[name] = generator.standard_normal(shape, dtype=np.float32) * deviation
         elif name.endswith(("running_var", ".weight")):
             state[name] = generator.uniform(0.5, 1.5, shape).astype(np.float32)

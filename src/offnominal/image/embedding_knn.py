@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from offnominal.image.detector import ImageBatch
 from offnominal.image.encoded import EncodedImageDetector, Precision
 from offnominal.normality import CoresetBuffer, NearestRows
 
+if TYPE_CHECKING:
+    from offnominal.image.export.graph import Graph, Value
 
 @card(
     "embedding_knn",
@@ -115,3 +117,8 @@ class EmbeddingKNN(EncodedImageDetector):
         rows = self.features.encode(batch.pixels)[0]
         distances, _ = self._search.search(rows, min(self.neighbours, len(self.bank_)))
         return distances.mean(axis=1, dtype=np.float64), None
+
+    def _graph(self, graph: Graph) -> tuple[Value, Value | None]:
+        (rows,) = graph.encode(self.features)
+        distances, _ = graph.nearest(rows, self.bank_, min(self.neighbours, len(self.bank_)))
+        return distances.mean(1), None

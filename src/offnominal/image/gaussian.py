@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from offnominal.image.detector import ImageBatch
 from offnominal.image.encoded import EncodedImageDetector, Precision
 from offnominal.normality import ShrunkGaussian
 
+if TYPE_CHECKING:
+    from offnominal.image.export.graph import Graph, Value
 
 @card(
     "gaussian",
@@ -143,3 +145,8 @@ class Gaussian(EncodedImageDetector):
         rows = self.features.encode(batch.pixels)
         distances = [g.mahalanobis(level) for g, level in zip(self._gaussians, rows, strict=True)]
         return np.sum(distances, axis=0), None
+
+    def _graph(self, graph: Graph) -> tuple[Value, Value | None]:
+        levels = zip(self._gaussians, graph.encode(self.features), strict=True)
+        distances = [((rows - g.mean) @ g.whitening).norm(1).spread(1) for g, rows in levels]
+        return graph.op("Concat", *distances, axis=1).sum(1), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from offnominal.image.detector import ImageBatch
 from offnominal.image.encoded import EncodedImageDetector, Precision
 from offnominal.normality import PositionGaussians
 
+if TYPE_CHECKING:
+    from offnominal.image.export.graph import Graph, Value
 
 @card(
     "padim",
@@ -133,3 +135,12 @@ class PaDiM(EncodedImageDetector):
         height, width = self.features.grids[0]
         distances = self._gaussians.mahalanobis(self._rows(batch))
         return distances.max(axis=1), distances.reshape(-1, height, width)
+
+    def _graph(self, graph: Graph) -> tuple[Value, Value | None]:
+        (height, width), channels = self.features.grids[0], self.features.channels[0]
+        (features,) = graph.encode(self.features)
+        rows = features.reshape(-1, height * width, channels).take(self._drawn(), axis=2)
+        centred = (rows - self._gaussians.mean).transpose(1, 0, 2)
+        distances = (centred @ self._gaussians.whitening).norm(2).transpose(1, 0)
+        places = graph.map(distances.reshape(-1, height, width), (height, width), self.smoothing)
+        return distances.max(1), places

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from offnominal.image.detector import ImageBatch
 from offnominal.image.encoded import EncodedImageDetector, Precision
 from offnominal.normality import CoresetBuffer, NearestRows
 
+if TYPE_CHECKING:
+    from offnominal.image.export.graph import Graph, Value
 
 @card(
     "patchcore",
@@ -158,6 +160,22 @@ class PatchCore(EncodedImageDetector):
         if self.reweight:
             scores *= self._weights(patches[rows, worst], nearest.reshape(n, -1)[rows, worst], scores)
         return scores, grid.reshape(n, height, width)
+
+    def _graph(self, graph: Graph) -> tuple[Value, Value | None]:
+        (height, width), channels = self.features.grids[0], self.features.channels[0]
+        (features,) = graph.encode(self.features)
+        distances, nearest = graph.nearest(features.reshape(-1, channels), self.bank_, 1)
+        grid = distances.reshape(-1, height * width)
+        worst, scores = grid.argmax(1), grid.max(1)
+        count = min(self.neighbours, len(self.bank_))
+        if self.reweight and count > 1:
+            patch = features.reshape(-1, height * width, channels).pick(worst)
+            around = graph.constant(self._search.bank_neighbours(count))
+            rows = around.take(nearest.reshape(-1, height * width).pick(worst))
+            far = (patch.spread(1) - graph.constant(self.bank_).take(rows)).norm(2)
+            shift = far.max(1)
+            scores = scores * (1 - (scores - shift).exp() / (far - shift.spread(1)).exp().sum(1))
+        return scores, graph.map(grid.reshape(-1, height, width), (height, width), self.smoothing)
 
     def _weights(
         self,

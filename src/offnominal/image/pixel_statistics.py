@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from offnominal.core.errors import BadItem
 from offnominal.core.source import Source
 from offnominal.image.detector import ImageBatch, ImageDetector
 
+if TYPE_CHECKING:
+    from offnominal.image.export.graph import Graph, Value
 
 @card(
     "pixel_statistics",
@@ -158,6 +160,21 @@ class PixelStatistics(ImageDetector):
         standardised = np.abs(self._aligned(batch.pixels) - self._mean) / self._deviation
         maps = standardised.max(axis=3)
         return np.quantile(maps.reshape(len(maps), -1), 0.999, axis=1), maps
+
+    def _graph(self, graph: Graph) -> tuple[Value, Value | None]:
+        from offnominal.image.export.alignment import aligned, blur
+
+        size = self.image_size
+        matrix = blur(size, self.blur)
+        planes = aligned(graph, self.reference_, int(self.largest_shift * size)).transpose(0, 3, 1, 2)
+        apart = (matrix @ (planes @ matrix.T) - self._mean.transpose(2, 0, 1)).abs()
+        maps = (apart / self._deviation.transpose(2, 0, 1)).max(1)
+        above = (1 - 0.999) * (size**2 - 1)  # the quantile's place, counted from the top
+        rank = int(above)
+        top = maps.reshape(-1, size**2).largest(rank + 2)
+        ends = np.zeros(rank + 2)
+        ends[rank], ends[rank + 1] = 1 - (above - rank), above - rank
+        return (top * ends).sum(1), maps
 
 
 def _moved(view: npt.NDArray[Any], rows: int, columns: int) -> npt.NDArray[Any]:

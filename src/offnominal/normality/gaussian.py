@@ -97,6 +97,11 @@ class ShrunkGaussian:
         return whitening @ whitening.T
 
     @property
+    def whitening(self) -> npt.NDArray[np.float64]:
+        """Matrix W (d, kept): distances are the lengths of (x − mean) W."""
+        return self._whiten()
+
+    @property
     def dimensions(self) -> int:
         """Components in the distance: its degrees of freedom for a chi-square law."""
         return int(self._whiten().shape[1])

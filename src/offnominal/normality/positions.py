@@ -61,6 +61,11 @@ class PositionGaussians:
         self._add(other.count, other.mean, other.scatter)
         return self
 
+    @property
+    def whitening(self) -> npt.NDArray[np.float32]:
+        """Matrices W (P, d, d): distances are the lengths of (x − mean) W at each position."""
+        return self._whiten()
+
     def mahalanobis(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Mahalanobis distance (n, P) of grids (n, P, d), not squared.
 

@@ -151,10 +151,10 @@ def _scratch(pixels: Floats, level: float, draw: np.random.Generator) -> tuple[F
         distance[nearer] = away[nearer]
         strength[nearer] = min(1.0, 6 * (0.5 - abs(step)) + 0.25)
         sign[nearer] = ((rows - row) * across[0] + (columns - column) * across[1])[nearer]
-    width = max(0.8, side * 0.011 * (0.7 + 0.6 * level))
+    width = max(0.8, side * 0.014 * (0.7 + 0.6 * level))
     core = np.exp(-((distance / width) ** 2)) * strength
     rim = np.exp(-(((distance - 1.8 * width) / width) ** 2)) * (sign > 0) * strength
-    depth = 60 + 70 * level
+    depth = 80 + 80 * level
     changed = pixels + (depth * core - 0.6 * depth * rim)[..., None]
     return changed, (core > 0.2) | (rim > 0.3)
 
@@ -163,9 +163,9 @@ def _stain(pixels: Floats, level: float, draw: np.random.Generator) -> tuple[Flo
     """A dark spill with a ragged outline and a darker rim; the surface shows through."""
     side = min(pixels.shape[:2])
     shape = _blob(pixels.shape, _place(pixels.shape, 0.3, draw), side * (0.11 + 0.09 * level), draw)
-    cover = np.clip(0.5 + shape * side / 5, 0, 1)
+    cover = np.clip(0.5 + shape * side / 4, 0, 1)
     rim = np.exp(-((shape * side / 4) ** 2))
-    darker = 1 - cover * (0.4 + 0.2 * level) - 0.12 * rim * cover
+    darker = 1 - cover * (0.5 + 0.25 * level) - 0.1 * rim * cover
     return pixels * darker[..., None], cover > 0.25
 
 

@@ -7,7 +7,7 @@ A method that exports has one more hook beside `_infer`, which writes the same c
         distances, _ = graph.nearest(rows, self.bank_, 1)
         return distances.mean(1), None
 
-It returns the scores (n,) and, where the method localises, a grid of patch scores (n, h, w).
+It returns the scores (n,) and, where the method localises, the maps at model size (`Graph.map`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offnominal.encoders import ImageEncoder
+from offnominal.image.maps import operator
 
 if TYPE_CHECKING:
     import onnx
@@ -192,6 +193,11 @@ class Graph:
         squared = (apart * apart).sum(2)
         best, place = self.several(2, "TopK", squared, np.array([k]), axis=1, largest=0, sorted=1)
         return best.sqrt(), self.op("GatherElements", candidates, place, axis=1)
+
+    def map(self, grid: Value, shape: tuple[int, int], smoothing: float) -> Value:
+        """Maps (n, S, S) of grids (n, h, w) of a shape: enlarged and smoothed as `map_from_grid` does."""
+        rows, columns = (operator(side, self.size, self.size, smoothing) for side in shape)
+        return rows @ (grid @ columns.T)
 
     def finish(self, outputs: dict[str, tuple[Value, list[int]]]) -> onnx.ModelProto:
         """Close the graph.

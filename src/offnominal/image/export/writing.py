@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from offnominal.core.errors import OffnominalError
 from offnominal.image.detector import ImageDetector
 from offnominal.image.export.graph import Graph, Value
-from offnominal.image.maps import operator
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +25,7 @@ class Exportable(Protocol):
     """A detector that can write its scoring down."""
 
     def _graph(self, graph: Graph) -> tuple[Value, Value | None]:
-        """Scores (n,), and grids (n, h, w) where the method localises."""
+        """Scores (n,), and maps (n, S, S) where the method localises."""
         ...
 
 
@@ -48,19 +47,34 @@ def to_onnx(detector: ImageDetector) -> onnx.ModelProto:
     """A fitted detector's scores and maps at model size, from pixels of model size."""
     size = detector.image_size
     graph = Graph(size, "float32" if detector.deep_ else "uint8")
-    scores, grid = cast(Exportable, detector)._graph(graph)
+    scores, places = cast(Exportable, detector)._graph(graph)
     outputs: dict[str, tuple[Value, list[int]]] = {"score": (scores, [])}
-    if grid is not None:
-        outputs["map"] = (_map(grid, detector), [size, size])
+    if places is not None:
+        outputs["map"] = (places, [size, size])
     return graph.finish(outputs)
 
 
-def _map(grid: Value, detector: ImageDetector) -> Value:
-    """The grid enlarged and smoothed, by the matrices the detector's own maps come from."""
-    size = detector.image_size
-    height, width = detector.grid_shape()
-    if (height, width) == (size, size) and detector.smoothing <= 0:
-        return grid
-    rows = operator(height, size, size, detector.smoothing)
-    columns = operator(width, size, size, detector.smoothing)
-    return rows @ (grid @ columns.T)
+def write(model: onnx.ModelProto, folder: Path, to: str, precision: str) -> list[str]:
+    """Write a graph's files into a folder; their names, the one to open first."""
+    import onnx
+
+    file = folder / "model.onnx"
+    beside = sum(len(constant.raw_data) for constant in model.graph.initializer) > PROTOBUF_LIMIT
+    if beside:
+        onnx.save_model(
+            model, str(file), save_as_external_data=True, location="model.onnx.data", size_threshold=1024
+        )
+    else:
+        file.write_bytes(model.SerializeToString(deterministic=True))
+    onnx.checker.check_model(str(file))
+    names = ["model.onnx", "model.onnx.data"] if beside else ["model.onnx"]
+    if to == "onnx":
+        return names
+    import openvino
+
+    converted = openvino.Core().read_model(file)
+    openvino.save_model(converted, folder / "model.xml", compress_to_fp16=precision == "fp16")
+    del converted  # it may still map the constants' file
+    for name in names:
+        (folder / name).unlink()
+    return ["model.xml", "model.bin"]

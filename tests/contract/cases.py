@@ -1,0 +1,118 @@
+"""What the contract suite runs on: every detector of the catalogue, small, and a small source a modality.
+
+To take a detector out of a test, name it in ``EXCLUDED`` with a reason. To add a modality, write a class like
+`Images` and put it into ``MODALITIES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import offnominal as off
+from offnominal.core.card import Card
+from offnominal.core.seeds import generator
+from offnominal.core.source import Source
+from offnominal.data import images
+from offnominal.detector import Detector
+
+# Parameters that make a detector quick; what a constructor does not have is left out.
+QUICK: dict[str, dict[str, Any]] = {
+    "image": {"image_size": 64, "precision": "fp32"},
+}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "gaussian": {"levels": ("3", "10")},
+    "padim": {"dimensions": 24, "smoothing": 2.0},
+    "patchcore": {"bank_size": 400, "levels": ("6", "10"), "smoothing": 2.0},
+}
+#: (detector, test) → why the test does not apply
+EXCLUDED: dict[tuple[str, str], str] = {
+    ("embedding_knn", "test_shards_merge_to_the_whole"): "a bank, not sums: see the test of merged banks",
+    ("patchcore", "test_shards_merge_to_the_whole"): "a coreset, not sums: see the test of merged banks",
+}
+
+
+class Images:
+    """A board with a fixed pattern; what is off is a blotch of another texture."""
+
+    size = 64
+
+    def picture(self, name: str, number: int, *, defect: bool = False, channels: int = 3) -> Any:
+        """One image (H, W, C) and its mask (H, W)."""
+        random = generator(7, "contract", name, str(number), str(defect))
+        y, x = np.mgrid[: self.size, : self.size] / self.size
+        base = 110 + 30 * np.sin(9 * x + 2 * np.sin(5 * y)) + 25 * ((x - 0.5) ** 2 + (y - 0.4) ** 2 < 0.06)
+        tint = np.linspace(0.85, 1.1, channels)
+        picture = base[..., None] * tint * random.uniform(0.97, 1.03)
+        picture = picture + random.normal(0, 4, picture.shape)
+        mask = np.zeros((self.size, self.size), bool)
+        if defect:
+            top, left = random.integers(6, self.size - 22, 2)
+            mask[top : top + 16, left : left + 16] = True
+            checks = np.where((np.indices((16, 16)) // 3).sum(axis=0) % 2, 235, 20)
+            picture[mask] = np.repeat(checks.ravel()[:, None], channels, axis=1)
+        return np.clip(np.rint(picture), 0, 255).astype(np.uint8), mask
+
+    def normals(self, count: int, *, name: str = "normal", first: int = 0, channels: int = 3) -> list[Any]:
+        """Normal items."""
+        return [self.picture(name, first + n, channels=channels)[0] for n in range(count)]
+
+    def defects(self, count: int) -> tuple[list[Any], list[npt.NDArray[np.bool_]]]:
+        """Anomalous items and where they are off."""
+        found = [self.picture("defect", n, defect=True) for n in range(count)]
+        return [item for item, _ in found], [mask for _, mask in found]
+
+    def source(self, items: Sequence[Any], **facts: Any) -> Source:
+        """A source of such items; ``products``, ``labels``, ``groups``, ``on_bad`` as `images` takes them."""
+        return images(list(items), **facts)
+
+    def broken(self) -> Any:
+        """An item that no detector of the modality can use."""
+        return np.full((8, 8, 3), np.nan, np.float32)
+
+    def constant(self) -> Any:
+        """An item without any content."""
+        return np.full((self.size, self.size, 3), 128, np.uint8)
+
+    def extent(self, item: Any) -> tuple[int, ...]:
+        """Shape of the map of an item."""
+        return tuple(item.shape[:2])
+
+
+MODALITIES = {"image": Images()}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A detector of the catalogue, its quick parameters and items to try it on."""
+
+    card: Card
+
+    def __str__(self) -> str:
+        return f"{self.card.modality}-{self.card.name}"
+
+    @property
+    def world(self) -> Images:
+        """Items of its modality."""
+        return MODALITIES[self.card.modality]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Quick parameters."""
+        from inspect import signature
+
+        cls = type(off.make(self.card.name, self.card.modality))
+        known = signature(cls).parameters
+        quick = {key: value for key, value in QUICK[self.card.modality].items() if key in known}
+        return quick | PARAMETERS.get(self.card.name, {})
+
+    def make(self, **parameters: Any) -> Detector:
+        """A fresh detector."""
+        return off.make(self.card.name, self.card.modality, **(self.parameters | parameters))
+
+
+DETECTORS = [Case(card) for card in off.catalogue() if card.kind == "detector"]
