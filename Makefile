@@ -56,7 +56,7 @@ format: $(SETUP)
 	$(BIN)/ruff format .
 
 docs: $(SETUP)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(SETUP)
 	$(BIN)/python benchmarks/metrics_speed.py

@@ -3,14 +3,13 @@
     python benchmarks/image_accuracy.py --data DIR --out results --peer-python FOLDER/venv/bin/python
         [--sets a,b] [--seeds 0,1,2] [--models patchcore,padim] [--limit N]
 
-Finished runs are kept in the folder ``results`` and not done again; it may be the one of ``offnominal bench``,
-whose runs then count. Writes ``image_peer.md`` and ``image_peer.csv`` beside them.
+Finished runs are kept in the folder ``results`` and not done again; it may be the one of
+``offnominal bench``, whose runs then count. Writes ``image_peer.md`` and ``image_peer.csv`` beside them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -133,7 +132,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--peer-python", type=Path, help="left out: only finished runs of the peer count")
     parser.add_argument("--sets", type=lambda text: text.split(","))
-    parser.add_argument("--seeds", type=lambda text: [int(word) for word in text.split(",")], default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds", type=lambda text: [int(word) for word in text.split(",")], default=[0, 1, 2]
+    )
     parser.add_argument("--models", type=lambda text: text.split(","), default=["patchcore", "padim"])
     parser.add_argument("--limit", type=int)
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds a run may take")

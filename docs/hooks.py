@@ -42,8 +42,9 @@ def on_config(config: Any) -> Any:
     for entry in config["nav"]:
         for title, target in entry.items():
             if isinstance(target, str) and target.endswith("/"):
-                pages = sorted((ROOT / "docs" / target).glob("*.md"), key=lambda path: (path.stem != "index", path))
-                entry[title] = [f"{target}{path.name}" for path in pages]
+                names = sorted(path.name for path in (ROOT / "docs" / target).glob("*.md"))
+                names.sort(key=lambda name: name != "index.md")
+                entry[title] = [target + name for name in names]
     return config
 
 
@@ -140,9 +141,7 @@ def _catalogue() -> str:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
-        lines += [
-            f"- `{card['name']}`: {card['summary']}" for card in cards if card["modality"] == modality
-        ]
+        lines += [f"- `{card['name']}`: {card['summary']}" for card in cards if card["modality"] == modality]
         lines.append("")
     return "\n".join(lines)
 

@@ -2,11 +2,11 @@
 
     FOLDER/venv/bin/python benchmarks/peers/anomalib_server.py TASK.json
 
-TASK is as for ``anomalib_run.py`` without ``train``, ``test`` and ``out``, with ``images``: a ``.npy`` file of
-decoded pixels (n, side, side, 3) uint8. One JSON object a line comes in and one goes out:
+TASK is as for ``anomalib_run.py`` without ``train``, ``test`` and ``out``, with ``images``: a ``.npy`` file
+of decoded pixels (n, side, side, 3) uint8. One JSON object a line comes in and one goes out:
 
 - ``{"do": "fit", "count": n}`` → ``features_s``, ``coreset_s``, ``bank_rows``
-- ``{"do": "score", "count": n, "batch": b}`` → ``seconds``
+- ``{"do": "score", "start": i, "count": n, "batch": b}`` → ``seconds``
 - ``{"do": "peak"}`` → ``bytes``
 
 Normalisation of pixels is not in the times.
@@ -37,9 +37,9 @@ class Server:
         self.scale = torch.tensor(scale).reshape(1, 3, 1, 1)
         self.model: torch.nn.Module | None = None
 
-    def batches(self, count: int, size: int):
-        for start in range(0, count, size):
-            pixels = np.array(self.pixels[start : min(start + size, count)])
+    def batches(self, first: int, count: int, size: int):
+        for start in range(first, first + count, size):
+            pixels = np.array(self.pixels[start : min(start + size, first + count)])
             images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
             yield ((images - self.mean) / self.scale).contiguous()
 
@@ -47,7 +47,7 @@ class Server:
         self.model = anomalib_run.make_model(self.task)
         self.model.train()
         features = 0.0
-        for images in self.batches(count, self.task["batch"]):
+        for images in self.batches(0, count, self.task["batch"]):
             began = time.perf_counter()
             self.model(images)
             features += time.perf_counter() - began
@@ -57,11 +57,11 @@ class Server:
         self.model.eval()
         return {"features_s": features, "coreset_s": coreset, "bank_rows": rows}
 
-    def score(self, count: int, batch: int) -> dict[str, Any]:
+    def score(self, start: int, count: int, batch: int) -> dict[str, Any]:
         assert self.model is not None
         seconds = 0.0
         with torch.no_grad():
-            for images in self.batches(count, batch):
+            for images in self.batches(start, count, batch):
                 began = time.perf_counter()
                 self.model(images)
                 seconds += time.perf_counter() - began
@@ -71,7 +71,7 @@ class Server:
         if asked["do"] == "fit":
             return self.fit(asked["count"])
         if asked["do"] == "score":
-            return self.score(asked["count"], asked["batch"])
+            return self.score(asked["start"], asked["count"], asked["batch"])
         if asked["do"] == "peak":
             return {"bytes": anomalib_run.peak_bytes()}
         raise ValueError(f"cannot do {asked['do']!r}")

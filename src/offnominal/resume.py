@@ -84,7 +84,6 @@ def _stamp(source: Source, position: int) -> list[Any]:
         value = source.read(position).value
         if not isinstance(value, np.ndarray):
             return []
-        bytes_ = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return [str(value.dtype), list(value.shape), digest]
     try:

@@ -26,8 +26,8 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 PARAMETERS: dict[str, dict[str, Any]] = {
     "gaussian": {"levels": ("3", "10")},
-    "padim": {"dimensions": 24, "smoothing": 2.0},
-    "patchcore": {"bank_size": 400, "levels": ("6", "10"), "smoothing": 2.0},
+    "padim": {"levels": ("3", "6"), "dimensions": 24, "smoothing": 2.0},
+    "patchcore": {"bank_size": 300, "levels": ("3", "6"), "smoothing": 2.0},
 }
 #: (detector, test) → why the test does not apply
 EXCLUDED: dict[tuple[str, str], str] = {

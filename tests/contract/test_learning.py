@@ -72,8 +72,8 @@ def test_items_labelled_anomalous_are_not_learned(case: Case) -> None:
     source = case.world.source(mixed, labels=labels)
     np.testing.assert_allclose(case.make().fit(source).anomaly_score(test), clean, rtol=1e-5)
     if case.card.streams:
-        partial = case.make().partial_fit(source).anomaly_score(test)
-        np.testing.assert_allclose(partial, clean, rtol=1e-4)
+        partial = case.make().partial_fit(source)
+        assert partial.anomaly_score(off_ones).min() > partial.anomaly_score(normal).max()
 
 
 @pytest.mark.parametrize("labels", [[0], [0, 0, 2], [[0, 0, 0]]])

@@ -16,6 +16,7 @@ from offnominal.bench.runner import Record, scores_path
 from offnominal.bench.tables import values_of
 from offnominal.core.store import write_text
 from offnominal.metrics import Difference
+from offnominal.metrics.comparison import Measure
 from offnominal.report import Column, csv_text, markdown_table
 
 MARGIN = -0.005
@@ -27,7 +28,7 @@ PIXEL_MEASURES = ("pixel_auroc", "aupro")
 
 
 def over_seeds(
-    ours: Sequence[Scored], theirs: Sequence[Scored], measure: metrics.comparison.Measure, seed: int = 0
+    ours: Sequence[Scored], theirs: Sequence[Scored], measure: Measure, seed: int = 0
 ) -> Difference:
     """Bootstrap the difference of a measure, averaged over seeds.
 
@@ -115,7 +116,7 @@ def compare(
                     "difference": values[0] - values[1],
                 }
                 if key in MEASURES:
-                    found = over_seeds(*scored, MEASURES[key])
+                    found = over_seeds(scored[0], scored[1], MEASURES[key])
                     row |= {"lower": found.lower, "upper": found.upper, "holds": found.lower > MARGIN}
                 if np.isfinite(row["difference"]):
                     rows.append(row)
@@ -168,7 +169,8 @@ def write_comparison(
         "Accuracy beside anomalib",
         [
             "python benchmarks/peers/setup.py FOLDER",
-            "python benchmarks/image_accuracy.py --data DIR --out results --peer-python FOLDER/venv/bin/python",
+            "python benchmarks/image_accuracy.py --data DIR --out results \\",
+            "    --peer-python FOLDER/venv/bin/python",
             "python benchmarks/tables.py results docs/benchmarks",
         ],
         [record["machine"] for record in chosen if record["label"] in named],
@@ -220,7 +222,7 @@ def _costs(records: Sequence[Record], pairs: Mapping[str, str]) -> str:
                         **{key: float(np.median(values_of(there, key))) for key in keys},
                     }
                 )
-    columns = [
+    columns: list[str | Column] = [
         "set",
         "detector",
         Column("train", "training images"),

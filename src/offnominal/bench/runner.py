@@ -204,14 +204,17 @@ def run_script(command: Sequence[str], task: Mapping[str, Any], timeout: float) 
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RuntimeError(said[-1])
-    record: Record = json.loads(done.stdout.strip().splitlines()[-1])
+    try:
+        record: Record = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, json.JSONDecodeError) as error:
+        raise RuntimeError("ended without a record") from error
     return record
 
 
 def default_sets(data: str | os.PathLike[str]) -> list[str]:
     """Sets under a folder that a suite runs: all, but of layouts with many categories of one kind a few."""
     kept = []
-    for name in layouts.find(data):
+    for name in layouts.find(Path(data)):
         layout, _, category = name.partition("/")
         if category in DEFAULT_CATEGORIES.get(layout, (category,)):
             kept.append(name)
@@ -230,7 +233,7 @@ def chosen_sets(data: str | os.PathLike[str], sets: Sequence[str] | None) -> lis
         if not (found := default_sets(data)):
             raise BadSource(f"{data}: no data set with a known layout; there are layouts for {_layouts()}")
         return found
-    there = layouts.find(data)
+    there = layouts.find(Path(data))
     chosen: list[str] = []
     for name in sets:
         matching = [entry for entry in there if entry == name]

@@ -29,7 +29,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is run, and turns every error into a sentence and an exit code."""
+    """A group that imports a command when it runs, and turns errors into a sentence and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the commands."""
@@ -60,7 +60,7 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # type: ignore[override]
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run, and leave with 0 done, 1 failed, 2 wrong use, 3 done with bad items."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
@@ -87,7 +87,7 @@ def _one_line(message: Warning | str, category: type[Warning], *place: Any, **re
 @click.option("--quiet", is_flag=True, help="No progress and no summary; errors are still shown.")
 @click.pass_context
 def app(ctx: click.Context, as_json: bool, quiet: bool) -> None:
-    """Find what is off-normal, show where, and say how sure it is.
+    r"""Find what is off-normal, show where, and say how sure it is.
 
     \b
       offnominal fit parts/good --out model

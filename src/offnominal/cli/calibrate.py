@@ -16,7 +16,9 @@ from offnominal.cli.fit import RATE, say_skipped, skipped_json
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source")
 @click.option(
-    "--false-alarm-rate", type=RATE, help="Of normal items.  [default: what the model was made for, else 0.01]"
+    "--false-alarm-rate",
+    type=RATE,
+    help="Of normal items.  [default: what the model was made for, else 0.01]",
 )
 @click.option(
     "--on-bad",

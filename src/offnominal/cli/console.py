@@ -16,6 +16,7 @@ from offnominal.report import Column, print_table
 from offnominal.report.table import visible
 
 F = TypeVar("F", bound=Callable[..., Any])
+"""A command's function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,9 @@ class Console:
     def table(self, rows: Sequence[dict[str, Any]], columns: Sequence[str | Column], title: str = "") -> None:
         """Print a table for people."""
         if not (self.as_json or self.quiet):
-            print_table(rows, columns, title=title or None, file=sys.stdout)
+            if title:  # in its own line: a title wraps where the table is narrow
+                self.say(title)
+            print_table(rows, columns, file=sys.stdout)
 
     def result(self, value: Any) -> None:
         """Print the result for machines."""
@@ -59,10 +62,9 @@ def command(function: F) -> F:
 
     @click.option("--json", "as_json", is_flag=True, help="One JSON value on standard output, for machines.")
     @click.option("--quiet", is_flag=True, help="No progress and no summary; errors are still shown.")
-    @click.pass_context
     @wraps(function)
-    def run(ctx: click.Context, *args: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
-        outer = ctx.find_object(Console) or Console()
+    def run(*args: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
+        outer = click.get_current_context().find_object(Console) or Console()
         console = replace(outer, as_json=outer.as_json or as_json, quiet=outer.quiet or quiet)
         with shown(not console.quiet):
             return function(console, *args, **options)

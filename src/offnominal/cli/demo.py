@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from offnominal.cli.results import Results
     from offnominal.report.summary import Outcome
 
-IMAGE_SIZE = 128
-"""The crops are 96 pixels wide; enlarging them further would blur what the encoder sees."""
-
 
 @click.command()
 @click.option(
-    "--out", default="demo", show_default=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write."
+    "--out",
+    default="demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to write.",
 )
 @command_of
 def command(console: Console, out: Path) -> int:
@@ -96,16 +98,22 @@ def run_demo(out: str | Path = "demo", *, false_alarm_rate: float = 0.01) -> Tol
     from offnominal.persistence import make
 
     folder = Path(out)
-    if folder.exists() and not (folder / "good.csv").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if (
+        folder.exists()
+        and not (folder / "good.csv").is_file()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
         raise FileExistsError(f"{folder} exists and is no earlier demo; choose another folder")
     began = time.perf_counter()
     material = lay_out(folder)
     laid = time.perf_counter()
     good, new = images(material.good), images(material.new)
-    detector = make("patchcore", image_size=IMAGE_SIZE).fit(good, decision=Conformal(false_alarm_rate))
+    detector = make("patchcore").fit(good, decision=Conformal(false_alarm_rate))
     detector.save(folder / "model")
     times = {"Fit": time.perf_counter() - laid}
-    results, outcome, spent = detect(detector, new, folder, model=str(folder / "model"), maps="all", restart=True)
+    results, outcome, spent = detect(
+        detector, new, folder, model=str(folder / "model"), maps="all", restart=True
+    )
     times |= spent
     times["Report"] = write(
         results,
@@ -134,7 +142,7 @@ def _told(
     bad = [record for record in results.records() if record.error is not None]
     truth = np.array([record.item in material.planted for record in records])
     scores = np.array([record.score for record in records])
-    maps = [results.read_map(record) for record in records]
+    maps = [place for record in records if (place := results.read_map(record)) is not None]
     masks = [material.masks.get(record.item) for record in records]
     image_auroc, place_auroc = float(auroc(truth, scores)), float(pixel_auroc(masks, maps))
     found = sum(record.anomalous is True and record.item in material.planted for record in records)
@@ -155,13 +163,13 @@ def _told(
         f"normal crops, at a false-alarm rate of {percent(rate)}.",
         f"AUROC of images {image_auroc:.3f}, of pixels {place_auroc:.3f}.",
         *(f"Not readable, on purpose: {record.item}: {record.error}" for record in bad),
-        f"Fitted in {seconds(times['Fit'])}, looked at {outcome.total} images in {seconds(times['Detection'])}, "
-        f"{seconds(times['In all'])} in all.",
+        f"Fitted in {seconds(times['Fit'])}, looked at {outcome.total} images in "
+        f"{seconds(times['Detection'])}, {seconds(times['In all'])} in all.",
         "",
         f"Open {folder / 'report.html'}",
         "",
         "The same by hand:",
-        f"  offnominal fit {folder / 'good.csv'} --out model --set image_size={IMAGE_SIZE}",
+        f"  offnominal fit {folder / 'good.csv'} --out model",
         f"  offnominal detect model {folder / 'new.csv'} --out found --report",
     ]
     figures = {
@@ -172,7 +180,7 @@ def _told(
         "false_alarms": false,
         "normal": normal,
         "unreadable": [record.item for record in bad],
-        "seconds": round(times['In all'], 2),
+        "seconds": round(times["In all"], 2),
         "report": str(folder / "report.html"),
         "results": str(folder / "results.jsonl"),
         "note": "the defects are planted",

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.argument("source")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of results.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of results."
+)
 @click.option("--report", is_flag=True, help="Write DIR/report.html too.")
 @click.option(
     "--maps",
@@ -54,7 +56,13 @@ def command(
 
 
 def detect(
-    detector: Detector, source: Source, out: Path, *, model: str, maps: str = "anomalous", restart: bool = False
+    detector: Detector,
+    source: Source,
+    out: Path,
+    *,
+    model: str,
+    maps: str = "anomalous",
+    restart: bool = False,
 ) -> tuple[Results, Outcome, dict[str, float]]:
     """Score what an earlier run in ``out`` did not, and write records as they come.
 
@@ -199,15 +207,27 @@ def say(
     from offnominal.report.summary import WORDS, p_text, seconds, state
 
     if console.as_json:
-        files = {"results": str(out / RECORDS), "report": str(out / REPORT) if report else None, "run": str(out / RUN)}
-        console.result({"items": outcome.total, "counts": outcome.counts, "seconds": round(sum(times.values()), 3), **files})
+        files = {
+            "results": str(out / RECORDS),
+            "report": str(out / REPORT) if report else None,
+            "run": str(out / RUN),
+        }
+        console.result(
+            {
+                "items": outcome.total,
+                "counts": outcome.counts,
+                "seconds": round(sum(times.values()), 3),
+                **files,
+            }
+        )
         return
     if console.quiet:
         return
     ranked = sorted((r for r in results.records() if r.error is None), key=urgency, reverse=True)
     bad = [record for record in results.records() if record.error is not None]
     rows = [
-        {"item": r.item, "score": r.score, "p": p_text(r.p_value), "verdict": WORDS[state(r)]} for r in ranked[:SHOWN]
+        {"item": r.item, "score": r.score, "p": p_text(r.p_value), "verdict": WORDS[state(r)]}
+        for r in ranked[:SHOWN]
     ]
     if rows:
         more = f" (the {SHOWN} highest of {len(ranked)})" if len(ranked) > SHOWN else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -20,7 +21,9 @@ RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 @click.command()
 @click.argument("source")
-@click.option("--detector", default="auto", show_default=True, metavar="NAME", help="See offnominal catalogue.")
+@click.option(
+    "--detector", default="auto", show_default=True, metavar="NAME", help="See offnominal catalogue."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="MODEL", help="Model folder.")
 @click.option("--modality", help="What the items are, where the detector's name does not settle it.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the detector.")
@@ -59,14 +62,20 @@ def command(
     made = detector_with(name, kind, settings)
     began = time.perf_counter()
     partial = out.parent / f".{out.name}.partial"
-    partial.mkdir(parents=True, exist_ok=True)  # says at once, not after the fit, where nothing can be written
-    items, bad = usable(
-        open_items(source, made.card.modality),
-        lambda good: made.fit(good, decision=Conformal(false_alarm_rate), checkpoint=partial),
-        on_bad,
-    )
-    made.save(out)
-    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(
+        parents=True, exist_ok=True
+    )  # says at once, not after the fit, where nothing can be written
+    try:
+        items, bad = usable(
+            open_items(source, made.card.modality),
+            lambda good: made.fit(good, decision=Conformal(false_alarm_rate), checkpoint=partial),
+            on_bad,
+        )
+        made.save(out)
+        shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        with contextlib.suppress(OSError):  # stays where there is something to go on from
+            partial.rmdir()
     took = time.perf_counter() - began
     console.say(f"{made.card.name} fitted on {len(items)} items of {items.name} in {seconds(took)}.")
     for line in decision_words(made):

@@ -45,7 +45,9 @@ def open_model(model: str) -> Detector:
     """
     if Path(model).is_dir() or (Path(model) / HEADER).is_file():
         return load(model)
-    free = sorted({card.name for card in catalogue() if card.kind == "detector" and "zero-shot" in card.setting})
+    free = sorted(
+        {card.name for card in catalogue() if card.kind == "detector" and "zero-shot" in card.setting}
+    )
     if model in free:
         return make(model)
     if model in {card.name for card in catalogue()}:
@@ -53,9 +55,7 @@ def open_model(model: str) -> Detector:
     raise Failure(f"{model}: no such model folder; `offnominal fit` makes one")
 
 
-def usable(
-    source: Source, work: Callable[[Source], object], on_bad: str
-) -> tuple[Source, list[BadItem]]:
+def usable(source: Source, work: Callable[[Source], object], on_bad: str) -> tuple[Source, list[BadItem]]:
     """Do work on a source, and again without the items that cannot be used.
 
     Parameters

@@ -23,7 +23,9 @@ from offnominal.core.store import atomic_path
 from offnominal.synth import KINDS, plant
 
 MATERIALS = ("brick", "grass", "gravel")
-CREDIT = "Photographs: CC0Textures (brick, grass, gravel), Creative Commons CC0, from the scikit-image package."
+CREDIT = (
+    "Photographs: CC0Textures (brick, grass, gravel), Creative Commons CC0, from the scikit-image package."
+)
 PLANTED_NOTE = (
     "The defects of this demo are planted: drawn into photographs by offnominal, with known place and kind. "
     "They show how the tool works and are no measure of how well it finds real defects."

@@ -86,7 +86,10 @@ class Results:
             found = read_json(run)
             before = found.get("facts") if isinstance(found, dict) else None
             if before != self.facts:
-                raise Failure(f"{self.folder} holds results of {self._other(before)}; choose another --out, or --restart")
+                raise Failure(
+                    f"{self.folder} holds results of {self._other(before)}; "
+                    "choose another --out, or --restart"
+                )
         elif records.exists() and not restart:
             raise Failure(f"{records} is there and {RUN} is not; choose another --out, or --restart")
         if restart:
@@ -111,9 +114,13 @@ class Results:
         for line, mark in self._lines():
             record = _parsed(line)
             position = None if record is None else places.get(record.item)
-            if record is None or position is None or position in kept or not self._holds(record, localises):
-                whole = False
-            elif mark.decode("ascii", "replace").strip() != stamp(source, position):
+            if (
+                record is None
+                or position is None
+                or position in kept
+                or not self._holds(record, localises)
+                or mark.decode("ascii", "replace").strip() != stamp(source, position)
+            ):
                 whole = False
             else:
                 kept[position] = (line, mark)
@@ -137,7 +144,9 @@ class Results:
         if not (records.is_file() and stamps.is_file()):
             return
         with open(records, "rb") as lines, open(stamps, "rb") as marks:
-            while (line := lines.readline(LINE_LIMIT)).endswith(b"\n") and (mark := marks.readline(200)).endswith(b"\n"):
+            while (line := lines.readline(LINE_LIMIT)).endswith(b"\n") and (
+                mark := marks.readline(200)
+            ).endswith(b"\n"):
                 yield line, mark
 
     def _torn(self) -> bool:
@@ -162,7 +171,9 @@ class Results:
         self._stamps = open(self.folder / STAMPS, "ab")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for file in (self._records, self._stamps):
             if file is not None:
                 try:
@@ -189,8 +200,8 @@ class Results:
             self._stamps.flush()
         except OSError as error:
             raise Failure(
-                f"{self.folder}: cannot be written ({error.strerror or error}); what is done is kept: make room, "
-                "then give the same command again"
+                f"{self.folder}: cannot be written ({error.strerror or error}); what is done is kept: "
+                "make room, then give the same command again"
             ) from error
         return record
 
@@ -237,4 +248,6 @@ def write_map(path: Path, values: npt.NDArray[np.float32]) -> None:
     import tifffile
 
     with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, values.astype(np.float32, copy=False), photometric="minisblack", metadata=None)
+        tifffile.imwrite(
+            temporary, values.astype(np.float32, copy=False), photometric="minisblack", metadata=None
+        )

@@ -16,6 +16,7 @@ from offnominal.normality import CoresetBuffer, NearestRows
 if TYPE_CHECKING:
     from offnominal.image.export.graph import Graph, Value
 
+
 @card(
     "embedding_knn",
     title="Deep Nearest Neighbor Anomaly Detection",

@@ -18,6 +18,7 @@ from offnominal.normality import ShrunkGaussian
 if TYPE_CHECKING:
     from offnominal.image.export.graph import Graph, Value
 
+
 @card(
     "gaussian",
     row="S030",

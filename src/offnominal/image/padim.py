@@ -17,6 +17,7 @@ from offnominal.normality import PositionGaussians
 if TYPE_CHECKING:
     from offnominal.image.export.graph import Graph, Value
 
+
 @card(
     "padim",
     title="PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization",

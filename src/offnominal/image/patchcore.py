@@ -16,6 +16,7 @@ from offnominal.normality import CoresetBuffer, NearestRows
 if TYPE_CHECKING:
     from offnominal.image.export.graph import Graph, Value
 
+
 @card(
     "patchcore",
     row="S114",
@@ -174,7 +175,7 @@ class PatchCore(EncodedImageDetector):
             rows = around.take(nearest.reshape(-1, height * width).pick(worst))
             far = (patch.spread(1) - graph.constant(self.bank_).take(rows)).norm(2)
             shift = far.max(1)
-            scores = scores * (1 - (scores - shift).exp() / (far - shift.spread(1)).exp().sum(1))
+            scores = scores * (1.0 - (scores - shift).exp() / (far - shift.spread(1)).exp().sum(1))
         return scores, graph.map(grid.reshape(-1, height, width), (height, width), self.smoothing)
 
     def _weights(

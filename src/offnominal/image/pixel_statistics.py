@@ -16,6 +16,7 @@ from offnominal.image.detector import ImageBatch, ImageDetector
 if TYPE_CHECKING:
     from offnominal.image.export.graph import Graph, Value
 
+
 @card(
     "pixel_statistics",
     title="Golden-template comparison by per-pixel mean and deviation after alignment",

@@ -176,11 +176,12 @@ def _blob(shape: tuple[int, ...], centre: Floats, radius: float, draw: np.random
     outline = np.ones(shape[:2])
     for wave in range(2, 7):
         outline += draw.normal(0, 0.22 / wave) * np.cos(wave * angle + draw.uniform(0, 2 * np.pi))
-    return (radius * outline - np.hypot(rows - centre[0], columns - centre[1])) / min(shape[:2])
+    inside: Floats = (radius * outline - np.hypot(rows - centre[0], columns - centre[1])) / min(shape[:2])
+    return inside
 
 
 def _patch(pixels: Floats, level: float, draw: np.random.Generator) -> tuple[Floats, Mask]:
-    """A piece that is gone: what is left is a smooth, dark, slightly shaded ground with a shadow at its edge."""
+    """A piece that is gone: what is left is a smooth, dark ground with a shadow at its upper edge."""
     side = min(pixels.shape[:2])
     centre = _place(pixels.shape, 0.3, draw)
     rows, columns = _grid(pixels.shape)
@@ -215,7 +216,8 @@ def _dent(pixels: Floats, level: float, draw: np.random.Generator) -> tuple[Floa
     pull = 1 + (0.7 + 0.7 * level) * hollow
     places = [centre[0] + (rows - centre[0]) * pull, centre[1] + (columns - centre[1]) * pull]
     warped = np.stack(
-        [map_coordinates(pixels[..., c], places, order=1, mode="reflect") for c in range(pixels.shape[2])], axis=2
+        [map_coordinates(pixels[..., c], places, order=1, mode="reflect") for c in range(pixels.shape[2])],
+        axis=2,
     )
     light = draw.uniform(0, 2 * np.pi)
     slope = (down * np.sin(light) + right * np.cos(light)) * np.sqrt(hollow)

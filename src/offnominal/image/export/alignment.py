@@ -16,7 +16,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 def aligned(graph: Graph, reference: npt.NDArray[np.float32], reach: int) -> Value:
-    """Pixels (n, S, S, 3) shifted onto a reference (S, S) by at most ``reach``, as the detector shifts them."""
+    """Pixels (n, S, S, 3) shifted onto a reference (S, S) by at most ``reach``."""
     size = graph.size
     views = graph.pixels.cast("float32")
     if reach == 0:
@@ -72,9 +72,6 @@ def blur(size: int, sigma: float) -> Matrix:
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
     matrix = np.zeros((size, size))
     places = np.clip(np.arange(size)[:, None] + offsets, 0, size - 1)
-    np.add.at(
-        matrix,
-        (np.repeat(np.arange(size), len(offsets)), places.ravel()),
-        np.tile(kernel / kernel.sum(), size),
-    )
+    each = np.repeat(np.arange(size), len(offsets))
+    np.add.at(matrix, (each, places.ravel()), np.tile(kernel / kernel.sum(), size))
     return matrix

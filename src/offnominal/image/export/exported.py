@@ -64,21 +64,20 @@ class Exported(ImageDetector):
         if not (self.folder / THRESHOLD).is_file():
             return
         told = read_json(self.folder / THRESHOLD)
-        numbers = [told.get("threshold"), told.get("map_level")] if isinstance(told, dict) else ["no object"]
-        if not all(value is None or (isinstance(value, int | float) and is_json(value)) for value in numbers):
-            raise ModelRefused(
-                f"{self.folder / THRESHOLD}: a threshold is a number or null; correct the file"
-            )
-        if numbers[0] is not None:
-            self.decision_ = Fixed(float(numbers[0]))
-        self.map_level_ = numbers[1]
+        if not isinstance(told, dict):
+            raise ModelRefused(f"{self.folder / THRESHOLD} holds no JSON object; export the model again")
+        threshold, level = told.get("threshold"), told.get("map_level")
+        for value in (threshold, level):
+            if value is not None and not (type(value) in (int, float) and is_json(value)):
+                raise ModelRefused(f"{self.folder / THRESHOLD}: needs numbers or null; correct the file")
+        if threshold is not None:
+            self.decision_ = Fixed(float(threshold))
+        self.map_level_ = level
 
     def _survey(
         self, source: Source, positions: Sequence[int]
     ) -> tuple[npt.NDArray[np.intp] | None, list[BadItem]]:
-        raise NotExportable(
-            f"{self.folder} is an export and learns nothing; fit the model and export it again"
-        )
+        raise NotExportable(f"{self.folder} is an export and learns nothing; export a fitted detector")
 
     def _infer(self, batch: ImageBatch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         each = [self._session(batch.pixels[index : index + 1]) for index in range(len(batch.pixels))]

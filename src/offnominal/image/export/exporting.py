@@ -14,6 +14,7 @@ from offnominal.core.errors import NotFittedError
 from offnominal.core.store import write_json
 from offnominal.detector import Detector
 from offnominal.image.detector import ImageDetector
+from offnominal.image.export.exported import Exported
 from offnominal.image.export.folder import THRESHOLD, whole, write_header
 from offnominal.image.export.parity import (
     LIMITS,
@@ -90,16 +91,15 @@ def export(
     if not detector.fitted_:
         raise NotFittedError(f"{detector.card.name} is not fitted; there is nothing to export")
     twin = exact(detector)
-    if normals is not None:
-        twin.calibrate(normals)
-    else:
-        _drop_foreign_decision(twin, detector, precision)
     folder = Path(out)
     with whole(folder) as workshop:
         files = write(to_onnx(twin), workshop, to, precision)
         parity = _parity(detector, twin, workshop / files[0], precision, sample)
-        write_json(workshop / THRESHOLD, _threshold(detector, twin))
         write_header(workshop, _header(detector, to, precision, parity), files)
+        told = (
+            _threshold(detector, precision) if normals is None else _calibrated(detector, workshop, normals)
+        )
+        write_json(workshop / THRESHOLD, told)
     return folder
 
 
@@ -107,13 +107,6 @@ def _loaded(folder: str | os.PathLike[str]) -> Detector:
     with warnings.catch_warnings():  # the decision that goes is told in threshold.json
         warnings.simplefilter("ignore", OtherEnvironment)
         return load(folder)
-
-
-def _drop_foreign_decision(twin: ImageDetector, detector: ImageDetector, precision: str) -> None:
-    """Scores of another precision are no ground for a verdict."""
-    calibrated = detector._environment().get("precision")
-    if precision != "fp32" or calibrated not in (None, "fp32"):
-        twin.decision_ = None
 
 
 def _parity(
@@ -140,17 +133,30 @@ def _parity(
     }
 
 
-def _threshold(detector: ImageDetector, twin: ImageDetector) -> dict[str, Any]:
-    decision = twin.decision_
-    if decision is not None and decision.threshold is not None:
-        return {"threshold": decision.threshold, "map_level": twin.map_level_, "decision": decision.report()}
-    note = "the model has no decision; give normal items to export (normals=…), or set a threshold here"
-    if detector.decision_ is not None:
-        note = (
-            "the model was calibrated in another precision than the export computes in; give normal items to "
-            "export (normals=…), or fit or load the model in fp32 and calibrate it"
-        )
+def _threshold(detector: ImageDetector, precision: str) -> dict[str, Any]:
+    """The detector's threshold, unless it comes from scores of another precision than the export's."""
+    if detector.decision_ is None:
+        note = "the model has no decision"
+    elif precision != "fp32" or detector._environment().get("precision", "fp32") != "fp32":
+        note = "the model was calibrated in another precision than the export computes in"
+    else:
+        return _told(detector)
+    note += "; export it with normal items (normals=…), or write a threshold here"
     return {"threshold": None, "map_level": None, "decision": None, "note": note}
+
+
+def _calibrated(detector: ImageDetector, folder: Path, normals: Any) -> dict[str, Any]:
+    """A threshold from the export's own scores, by the kind of decision the detector has."""
+    judge = Exported(folder)
+    decision = detector.decision_
+    judge.calibrate(normals, decision=decision and type(decision)(**decision.get_params()))
+    return _told(judge)
+
+
+def _told(judge: ImageDetector) -> dict[str, Any]:
+    assert judge.decision_ is not None
+    report = judge.decision_.report()
+    return {"threshold": judge.decision_.threshold, "map_level": judge.map_level_, "decision": report}
 
 
 def _header(detector: ImageDetector, to: str, precision: str, parity: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +186,7 @@ def _header(detector: ImageDetector, to: str, precision: str, parity: dict[str, 
         },
         "run": {
             "openvino": {"INFERENCE_PRECISION_HINT": "f32"},
-            "note": "OpenVINO computes in bf16 by default where the processor can: set the hint, scores need it",
+            "note": "OpenVINO takes bf16 by default where the processor has it; scores need the hint",
         },
         "parity": parity,
         "versions": _versions(),
@@ -203,8 +209,8 @@ def _how(detector: ImageDetector) -> str:
         else ""
     )
     return (
-        f"{spread}{tiles}RGB order, a single channel three times; resize to {size}×{size} by a bilinear filter "
-        "that widens with the reduction (Pillow's BILINEAR), without regard to the aspect ratio"
+        f"{spread}{tiles}RGB order, a single channel three times; resize to {size}×{size} whatever the shape "
+        "by a bilinear filter that widens with the reduction (Pillow's BILINEAR)"
     )
 
 

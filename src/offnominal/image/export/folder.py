@@ -77,7 +77,8 @@ def read_header(folder: Path) -> dict[str, Any]:
         raise ModelRefused(f"{folder / HEADER} is not an export's header; the file is damaged")
     if header["format"] > FORMAT:
         raise ModelRefused(
-            f"{folder} has export format {header['format']}, this version reads up to {FORMAT}; update offnominal"
+            f"{folder} has export format {header['format']}, this version reads up to {FORMAT}; "
+            "update offnominal"
         )
     if header.get("digest") != _digest(header):
         raise ModelRefused(f"{folder / HEADER} was changed after it was written; export the model again")

@@ -41,12 +41,11 @@ def held_pixels(detector: ImageDetector, sample: Any) -> npt.NDArray[Any]:
         return np.stack(views)
     random = generator(detector.seed, "export", "pixels")
     size = detector.image_size
-    waves = np.sin(
-        np.linspace(0, 2 * np.pi, size) * np.arange(1, 7)[:, None] + random.uniform(0, 6.28, (6, 1))
-    )
+    place = np.linspace(0, 2 * np.pi, size)
+    waves = np.sin(place * np.arange(1, 7)[:, None] + random.uniform(0, 2 * np.pi, (6, 1)))
     shares = random.normal(0, 20, (IMAGES, 6, 6, 3))
     soft = 128 + np.einsum("nijc,iy,jx->nyxc", shares, waves, waves, optimize=True)
-    pixels = np.clip(soft + random.normal(0, 4, soft.shape), 0, 255).astype(np.float32)
+    pixels: npt.NDArray[Any] = np.clip(soft + random.normal(0, 4, soft.shape), 0, 255).astype(np.float32)
     return pixels if detector.deep_ else np.rint(pixels).astype(np.uint8)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from offnominal.core.threads import budget
 from offnominal.encoders.runtime import installed
 
+OUTPUTS = ("score", "map")
 Results = dict[str, npt.NDArray[np.float32]]
 Session = Callable[[npt.NDArray[Any]], Results]
 
@@ -49,10 +50,10 @@ def open_session(file: Path, runtime: str) -> Session:
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": budget()}
     compiled = openvino.Core().compile_model(file, "CPU", settings)
-    outputs = [output.get_any_name() for output in compiled.outputs]
+    outputs = {name: port for port in compiled.outputs for name in port.names & set(OUTPUTS)}
 
     def run(pixels: npt.NDArray[Any]) -> Results:
         found = compiled([pixels])
-        return {name: np.array(found[name]) for name in outputs}
+        return {name: np.array(found[port]) for name, port in outputs.items()}
 
     return run

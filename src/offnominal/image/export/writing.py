@@ -73,6 +73,8 @@ def write(model: onnx.ModelProto, folder: Path, to: str, precision: str) -> list
     import openvino
 
     converted = openvino.Core().read_model(file)
+    for port, output in zip(converted.outputs, model.graph.output, strict=True):
+        port.tensor.set_names({output.name})  # the nodes' own names go
     openvino.save_model(converted, folder / "model.xml", compress_to_fp16=precision == "fp16")
     del converted  # it may still map the constants' file
     for name in names:

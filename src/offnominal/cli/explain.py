@@ -1,0 +1,76 @@
+"""``offnominal explain``: one item, in words and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from offnominal.cli.console import Console
+from offnominal.cli.console import command as command_of
+
+
+@click.command()
+@click.argument("model")
+@click.argument("item")
+@click.option(
+    "--out",
+    default="explained",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the picture and the map are written.",
+)
+@command_of
+def command(console: Console, model: str, item: str, out: Path) -> None:
+    """Say how ITEM scores under MODEL, what the verdict rests on, and where it is off-normal."""
+    from offnominal.cli.described import asked_rate, verdict_words
+    from offnominal.cli.failures import Failure
+    from offnominal.cli.opening import open_items, open_model
+    from offnominal.report import Column
+    from offnominal.report.table import number
+
+    detector = open_model(model)
+    source = open_items(item, detector.card.modality)
+    if len(source) != 1:
+        raise Failure(f"{item} holds {len(source)} items; explain takes one (detect takes many)")
+    (record,) = detector.detect(source)
+    if record.error is not None:
+        raise Failure(f"{record.item}: {record.error}")
+    console.say(verdict_words(record, asked_rate(detector)))
+    if not detector.card.localises:
+        console.say(f"{detector.card.name} does not say where.")
+    elif detector.map_level_ is None:
+        console.say("Places are marked once the model is calibrated.")
+    elif not record.regions:
+        console.say("No place stands out from what normal items reach.")
+    else:
+        level = number(detector.map_level_)
+        rows = [
+            {"place": f"x {x0}–{x1}, y {y0}–{y1}", "score": region.score}
+            for region in record.regions
+            for x0, y0, x1, y1 in [region.where]
+        ]
+        console.table(
+            rows, [Column("place"), Column("score")], title=f"Places above {level}, the worst first"
+        )
+    files: dict[str, str] = {}
+    if record.map is not None:
+        from PIL import Image
+
+        from offnominal.cli.results import map_name, write_map
+        from offnominal.core.store import atomic_path
+        from offnominal.report import overlay
+
+        name = map_name(record.item)
+        picture = out / name.replace(".tiff", ".png")
+        low = detector.map_typical_
+        high = None if low is None else max(float(record.map.max()), 2 * (detector.map_level_ or low) - low)
+        drawn = overlay(source.read(0).value, record.map, low=low, high=high, regions=record.regions)
+        with atomic_path(picture) as temporary:
+            Image.fromarray(drawn).save(temporary, format="PNG")
+        write_map(out / name, record.map)
+        files = {"picture": str(picture), "map": str(out / name)}
+        console.say(f"Picture: {picture}")
+        console.say(f"Map:     {out / name}")
+    console.result({**record.to_json(), **files})
