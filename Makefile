@@ -4,6 +4,7 @@
 # Another interpreter: make demo PYTHON=python3.12. The commands without make are in CONTRIBUTING.md.
 
 VENV ?= .venv
+OFFNOMINAL_DATA ?= ../shared/data
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -58,9 +59,16 @@ format: $(SETUP)
 docs: $(SETUP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# Without the peer: its environment is made by benchmarks/peers/setup.py, and docs/benchmarks says which commands
+# take it. What is done is kept in results/ and not done again.
 bench: $(SETUP)
 	$(BIN)/python benchmarks/metrics_speed.py
 	$(BIN)/python benchmarks/normality_speed.py
+	@test -d "$(OFFNOMINAL_DATA)" || { echo "no data sets at OFFNOMINAL_DATA=$(OFFNOMINAL_DATA): speed only" >&2; exit 1; }
+	$(BIN)/offnominal bench image --data "$(OFFNOMINAL_DATA)" --out results
+	$(BIN)/python benchmarks/defaults.py --data "$(OFFNOMINAL_DATA)" --out results --page docs/benchmarks
+	$(BIN)/python benchmarks/calibration.py --data "$(OFFNOMINAL_DATA)" --out results --page docs/benchmarks
+	$(BIN)/python benchmarks/tables.py results docs/benchmarks
 
 clean:
 	rm -rf $(VENV) site demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

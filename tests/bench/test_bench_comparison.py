@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from offnominal import metrics
 from offnominal.bench.comparison import Scored, over_seeds, write_comparison
-from offnominal.bench.machine import describe
+from offnominal.bench.machine import describe, peak_bytes
 from offnominal.bench.measures import shrunk_mask
 from offnominal.bench.runner import Run, carry_out, read_results
 from offnominal.bench.tables import by_set, spread_text
@@ -95,3 +97,10 @@ def test_cells_hold_the_mean_and_deviation_over_seeds() -> None:
     table = by_set(records, "auroc").splitlines()
     assert [cell.strip() for cell in table[-1].split("|")[1:-1]] == ["mean of sets", "60.00", "100.00"]
     assert [cell.strip() for cell in table[3].split("|")[1:-1]] == ["b", "70.00", "–"]
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_its_parents() -> None:
+    ballast = np.ones(40_000_000)  # 320 MB
+    code = "from offnominal.bench.machine import peak_bytes; print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert peak_bytes() > ballast.nbytes > int(done.stdout) > 10_000_000

@@ -66,8 +66,8 @@ def model(fitted: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def many(parts: Path) -> Path:
-    """Manifest of 2500 items on the good files: long enough to be killed in the middle."""
+    """Manifest of 1000 items on the good files: long enough to be killed in the middle."""
     path = parts / "many.csv"
-    rows = [f"good/{number % 120}.png,{number % 10}" for number in range(2500)]
+    rows = [f"good/{number % 120}.png,{number % 10}" for number in range(1000)]
     path.write_text("path,group\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return path

@@ -76,14 +76,23 @@ def test_wrong_use_and_failures_say_what_to_do(run, tmp_path, monkeypatch, argum
 
 
 def test_errors_for_machines_are_json(run, tmp_path) -> None:
-    result = run("--json", "detect", tmp_path / "none", tmp_path, "--out", tmp_path / "r", code=1)
+    result = run("--json", "detect", tmp_path / "none", "nowhere", "--out", tmp_path / "r", code=1)
     told = json.loads(result.stdout)
     assert told["exit_code"] == 1
     assert "no such model folder" in told["error"]
 
 
 def test_fit_prints_what_the_verdicts_rest_on(run, parts, tmp_path) -> None:
-    said = run("fit", parts / "good", "--detector", "pixel_statistics", "--set", "image_size=48", "--out", tmp_path / "m")
+    said = run(
+        "fit",
+        parts / "good",
+        "--detector",
+        "pixel_statistics",
+        "--set",
+        "image_size=48",
+        "--out",
+        tmp_path / "m",
+    )
     assert "120 items" in said.stdout
     assert "at a false-alarm rate of 1 %" in said.stdout
     assert "rank among normals" in said.stdout
@@ -163,18 +172,23 @@ def test_explain_says_it_in_words_and_draws_it(run, parts, fitted, tmp_path) -> 
 
     found = tifffile.imread(values)
     with Image.open(picture) as drawn:
-        assert drawn.size == (48, 48)
+        assert drawn.size == (480, 480), "small images are drawn enlarged"
     assert found.dtype == np.float32
     peak = np.unravel_index(found.argmax(), found.shape)
     assert 18 <= peak[0] < 32
     assert 10 <= peak[1] < 26
-    told = json.loads(run("explain", fitted, parts / "new" / "201.png", "--out", tmp_path / "e", "--json").stdout)
+    told = json.loads(
+        run("explain", fitted, parts / "new" / "201.png", "--out", tmp_path / "e", "--json").stdout
+    )
     assert told["anomalous"] is True
     x0, y0, x1, y1 = told["regions"][0]["where"]
     assert x0 < 18 < x1
     assert y0 < 25 < y1
     assert "normal at" in run("explain", fitted, parts / "new" / "200.png", "--out", tmp_path / "e").stdout
-    assert "broken.png" in run("explain", fitted, parts / "new" / "broken.png", "--out", tmp_path / "f", code=1).stderr
+    assert (
+        "broken.png"
+        in run("explain", fitted, parts / "new" / "broken.png", "--out", tmp_path / "f", code=1).stderr
+    )
     assert "one" in run("explain", fitted, parts / "new", code=1).stderr
 
 
@@ -255,6 +269,7 @@ def test_quiet_prints_nothing_and_still_works(run, parts, fitted, tmp_path) -> N
         (OSError(errno.ENOSPC, "No space left on device", "somewhere"), 1, "somewhere: No space left"),
         (MemoryError(), 1, "not enough memory"),
         (ValueError("bank_size must be positive"), 2, "bank_size must be positive"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "make room"),
         (KeyError("oops"), 1, "fault of offnominal"),
     ],
 )

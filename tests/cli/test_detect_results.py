@@ -78,7 +78,7 @@ def test_a_run_without_bad_items_leaves_with_0(run, parts, fitted, tmp_path) -> 
 
 
 def test_a_second_run_scores_nothing_again(run, parts, fitted, tmp_path, monkeypatch) -> None:
-    words = ["detect", fitted, parts / "good", "--out", tmp_path / "r"]
+    words = ["detect", fitted, parts / "good", "--out", tmp_path / "r", "--maps", "all"]
     run(*words)
     before = (tmp_path / "r" / "results.jsonl").read_bytes()
 
@@ -155,6 +155,12 @@ def test_a_folder_with_foreign_results_is_left_alone(run, parts, fitted, tmp_pat
     assert "is a file" in run("detect", fitted, parts / "new", "--out", tmp_path / "file", code=1).stderr
 
 
+def test_results_are_not_written_into_the_source(run, parts, fitted) -> None:
+    out = parts / "new" / "found"
+    assert "lies inside" in run("detect", fitted, parts / "new", "--out", out, code=2).stderr
+    assert not out.exists()
+
+
 def test_a_full_disk_gives_one_error_and_loses_nothing(run, parts, fitted, tmp_path, monkeypatch) -> None:
     out = tmp_path / "r"
     words = ["detect", fitted, parts / "new", "--out", out, "--maps", "all"]
@@ -180,6 +186,18 @@ def test_a_full_disk_gives_one_error_and_loses_nothing(run, parts, fitted, tmp_p
     assert len(lines_of(out)) == 7
 
 
+def test_a_disk_that_is_full_at_the_report_keeps_the_records(
+    run, parts, fitted, tmp_path, monkeypatch
+) -> None:
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("offnominal.report.write_report", full)
+    said = run("detect", fitted, parts / "new", "--out", tmp_path / "r", "--report", code=1)
+    assert "report.html: cannot be written (No space left on device)" in said.stderr
+    assert len(lines_of(tmp_path / "r")) == 7
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_gives_one_error(run, parts, fitted, tmp_path) -> None:
     (tmp_path / "r").mkdir(mode=0o555)
@@ -192,8 +210,8 @@ HOSTILE = [
     "UPPER/a.png",
     "upper/A.png",
     "a#120.png",
-    "a b/../b c.png".replace("../", "..x/"),
-    "..hidden..name...png",
+    "a b/x..x/b c.png",
+    "dots..in..name...png",
     "semi;colon $HOME `x`.png",
     "n" * 200 + ".png",
     "CON.png",
@@ -205,9 +223,7 @@ def test_hostile_names_get_a_record_and_a_map_each(run, fitted, image_folder, tm
     out = tmp_path / "r"
     run("detect", fitted, folder, "--out", out, "--maps", "all", "--report")
     found = lines_of(out)
-    shown = [name for name in HOSTILE if not name.startswith(".")]
-    assert len(found) >= len(shown)
-    assert {line["item"] for line in found} >= set(shown)
+    assert {line["item"] for line in found} == set(HOSTILE)
     maps = [out / line["map"] for line in found]
     assert len({str(path).casefold() for path in maps}) == len(found)
     for path in maps:
@@ -240,7 +256,9 @@ def test_a_record_with_half_a_surrogate_is_written_and_read(tmp_path) -> None:
 def _killed_when(words: list[str], ready, limit: float = 60) -> None:
     """Start a command and kill it, the hard way, once ``ready()``."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "offnominal", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "offnominal", *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     end = time.monotonic() + limit
     while not ready() and process.poll() is None and time.monotonic() < end:
@@ -254,9 +272,9 @@ def test_a_killed_detect_goes_on_to_the_same_results(run, fitted, many, tmp_path
     out = tmp_path / "r"
     words = ["detect", fitted, many, "--out", out]
     records = out / "results.jsonl"
-    _killed_when(words, lambda: records.is_file() and records.read_bytes().count(b"\n") >= 200)
+    _killed_when(words, lambda: records.is_file() and records.read_bytes().count(b"\n") >= 100)
     done = records.read_bytes().count(b"\n")
-    assert 200 <= done < 2500
+    assert 100 <= done < 1000
     from offnominal.image.pixel_statistics import PixelStatistics
 
     scored = []
@@ -268,7 +286,7 @@ def test_a_killed_detect_goes_on_to_the_same_results(run, fitted, many, tmp_path
 
     monkeypatch.setattr(PixelStatistics, "_infer", counted)
     run(*words)
-    assert sum(scored) <= 2500 - done + 1
+    assert sum(scored) <= 1000 - done + 1
     run("detect", fitted, many, "--out", tmp_path / "whole")
     assert records.read_bytes() == (tmp_path / "whole" / "results.jsonl").read_bytes()
 
@@ -277,7 +295,8 @@ def test_a_killed_fit_goes_on_to_the_same_model(run, many, tmp_path, monkeypatch
     words = ["--detector", "pixel_statistics", "--set", "image_size=48"]
     partial = tmp_path / ".m.partial"
     _killed_when(
-        ["fit", many, *words, "--out", tmp_path / "m"], lambda: len(list(partial.glob("*/part-*.safetensors"))) >= 2
+        ["fit", many, *words, "--out", tmp_path / "m"],
+        lambda: len(list(partial.glob("*/part-*.safetensors"))) >= 2,
     )
     assert not (tmp_path / "m").exists()
     from offnominal.image.pixel_statistics import PixelStatistics
@@ -291,11 +310,11 @@ def test_a_killed_fit_goes_on_to_the_same_model(run, many, tmp_path, monkeypatch
 
     monkeypatch.setattr(PixelStatistics, "_absorb", counted)
     run("fit", many, *words, "--out", tmp_path / "m")
-    assert sum(absorbed) <= 1500, "the learned parts were taken up"
+    assert sum(absorbed) <= 600, "the learned parts were taken up"
     assert not partial.exists()
     absorbed.clear()
     run("fit", many, *words, "--out", tmp_path / "whole")
-    assert sum(absorbed) == 2500
+    assert sum(absorbed) == 1000
     one, other = off.load(tmp_path / "m"), off.load(tmp_path / "whole")
     for name, array in one.moments_.items():
         np.testing.assert_array_equal(array, other.moments_[name])

@@ -27,7 +27,7 @@ QUICK: dict[str, dict[str, Any]] = {
 PARAMETERS: dict[str, dict[str, Any]] = {
     "gaussian": {"levels": ("3", "10")},
     "padim": {"levels": ("3", "6"), "dimensions": 24, "smoothing": 2.0},
-    "patchcore": {"bank_size": 300, "levels": ("3", "6"), "smoothing": 2.0},
+    "patchcore": {"bank_size": 200, "levels": ("4", "6"), "smoothing": 2.0, "projection": 32},
 }
 #: (detector, test) → why the test does not apply
 EXCLUDED: dict[tuple[str, str], str] = {

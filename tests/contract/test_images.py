@@ -110,7 +110,7 @@ def test_model_of_another_depth(case: Case, depth: str, tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_keep_what_eight_would_lose(case: Case) -> None:
-    """A dent of half a grey level of eight bits is seen in sixteen."""
+    """In eight bits the whole picture would be one or two grey levels."""
 
     def faint(image: Any) -> Any:
         return (image.astype(np.uint16) + 400).astype(np.uint16)
@@ -149,8 +149,7 @@ def _board(case: Case, number: int, *, defect: bool = False) -> tuple[Any, Any]:
     rows, masks = [], []
     for row in range(2):
         parts = [
-            case.world.picture("board", 100 * number + 10 * row + column, defect=False)
-            for column in range(3)
+            case.world.picture("board", 100 * number + 10 * row + column, defect=False) for column in range(3)
         ]
         if defect and row == number % 2:
             parts[number % 3] = case.world.picture("board", number, defect=True)
@@ -214,7 +213,9 @@ def test_files_and_arrays_score_the_same(case: Case, fitted: Detector, tmp_path:
     records = list(fitted.detect(tmp_path))
     assert [record.item for record in records] == ["0.png", "1.png", "2.png", "3.png"]
     np.testing.assert_allclose(
-        [record.score for record in records[:3]], fitted.anomaly_score(items), rtol=1e-5  # type: ignore[misc]
+        [record.score for record in records[:3]],
+        fitted.anomaly_score(items),
+        rtol=1e-5,  # type: ignore[misc]
     )
     assert records[3].error
     with pytest.raises(BadItems) as caught:

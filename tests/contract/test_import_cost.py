@@ -13,8 +13,10 @@ import pytest
 
 import offnominal as off
 
-HEAVY = ("PIL", "click", "faiss", "jinja2", "onnx", "onnxruntime", "openvino", "pandas", "rich", "scipy", "skimage",
-         "sklearn", "tifffile", "torch")  # fmt: skip
+HEAVY = {
+    "PIL", "click", "faiss", "jinja2", "onnx", "onnxruntime", "openvino", "pandas", "rich", "scipy",
+    "skimage", "sklearn", "tifffile", "torch",
+}  # fmt: skip
 PACKAGE = Path(off.__file__).parent
 
 
@@ -39,7 +41,7 @@ def _imported(code: str) -> set[str]:
     ],
 )
 def test_import_brings_nothing_heavy(code: str) -> None:
-    assert not _imported(code) & set(HEAVY)
+    assert not _imported(code) & HEAVY
 
 
 def test_import_alone_brings_no_numpy() -> None:
@@ -67,7 +69,12 @@ def test_layers_hold() -> None:
         pytest.skip("an installed package brings no pyproject.toml")
     pytest.importorskip("importlinter")
     done = subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"],
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as run; run()",
+            "--no-cache",
+        ],
         cwd=root,
         capture_output=True,
         text=True,

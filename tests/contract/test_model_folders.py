@@ -66,7 +66,11 @@ def _rests(folder: Path) -> list[str]:
 def test_a_model_is_two_plain_files(case: Case, folder: Path) -> None:
     assert _rests(folder) == [ARRAYS, HEADER]
     header = _header(folder)
-    assert (header["detector"], header["modality"], header["format"]) == (case.card.name, case.card.modality, 1)
+    assert (header["detector"], header["modality"], header["format"]) == (
+        case.card.name,
+        case.card.modality,
+        1,
+    )
     assert set(header["arrays"]) == set(read_arrays(folder / ARRAYS))
 
 
@@ -88,8 +92,10 @@ def test_what_cannot_be_stored_is_said(case: Case, fitted: Detector, tmp_path: P
 
 # -------------------------------------------------------------------------------- damage
 
-FIELDS = ("detector", "modality", "version", "params", "learned", "decision", "environment", "format", "arrays",
-          "arrays_sha256", "digest")  # fmt: skip
+FIELDS = (
+    "detector", "modality", "version", "params", "learned", "decision", "environment", "format", "arrays",
+    "arrays_sha256", "digest",
+)  # fmt: skip
 
 
 def test_header_has_no_field_that_is_not_tried(case: Case, folder: Path) -> None:
@@ -100,12 +106,14 @@ def test_header_has_no_field_that_is_not_tried(case: Case, folder: Path) -> None
 def test_changed_header_is_refused(case: Case, copy: Path, field: str) -> None:
     header = _header(copy)
     value = header[field]
-    changed = {**value, "more": 1} if isinstance(value, dict) else f"{value}x" if isinstance(value, str) else 0
+    changed = (
+        {**value, "more": 1} if isinstance(value, dict) else f"{value}x" if isinstance(value, str) else 0
+    )
     _write(copy, {**header, field: changed}, honest=False)
-    with pytest.raises(ModelRefused, match="changed|damaged"):
+    with pytest.raises(ModelRefused, match=r"changed|damaged"):
         off.load(copy)
     _write(copy, {key: value for key, value in header.items() if key != field}, honest=False)
-    with pytest.raises(ModelRefused, match="changed|damaged|not a model header"):
+    with pytest.raises(ModelRefused, match=r"changed|damaged|not a model header"):
         off.load(copy)
 
 
@@ -128,7 +136,9 @@ def test_forged_header_never_ends_in_another_error(case: Case, copy: Path, field
         assert (field, value) in harmless or nothing_to_compare
 
 
-@pytest.mark.parametrize("name", ["anomaly_score", "_infer", "__class__", "decision_", "card", "get_params", "a b_"])
+@pytest.mark.parametrize(
+    "name", ["anomaly_score", "_infer", "__class__", "decision_", "card", "get_params", "a b_"]
+)
 def test_forged_state_replaces_nothing_but_learned_state(case: Case, copy: Path, name: str) -> None:
     header = _header(copy)
     _write(copy, {**header, "learned": {**header["learned"], name: 3}}, honest=True)
@@ -319,7 +329,8 @@ def old(tmp_path: Path) -> Path:
         2,
         3,
         pytest.param(
-            4, marks=pytest.mark.xfail(strict=True, reason="core.model_folder: two renames, a gap between them")
+            4,
+            marks=pytest.mark.xfail(strict=True, reason="core.model_folder: two renames, a gap between them"),
         ),
     ],
 )
@@ -340,8 +351,12 @@ def test_save_renames_as_often_as_the_kills_above_try(old: Path) -> None:
     [
         0,
         1,
-        pytest.param(2, marks=pytest.mark.xfail(strict=True, reason="core.model_folder: leaves an empty folder")),
-        pytest.param(3, marks=pytest.mark.xfail(strict=True, reason="core.model_folder: old one not put back")),
+        pytest.param(
+            2, marks=pytest.mark.xfail(strict=True, reason="core.model_folder: leaves an empty folder")
+        ),
+        pytest.param(
+            3, marks=pytest.mark.xfail(strict=True, reason="core.model_folder: old one not put back")
+        ),
     ],
 )
 def test_failed_rename_leaves_the_old_model_and_no_rest(

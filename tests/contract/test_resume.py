@@ -74,7 +74,9 @@ def test_damaged_part_is_learned_again(case: Case, tmp_path: Path, absorb: Absor
     detector = case.make()
     assert absorb(detector, items, tmp_path) == (4, True)
     test = case.world.defects(4)[0]
-    np.testing.assert_allclose(detector.anomaly_score(test), case.make().fit(items).anomaly_score(test), rtol=1e-6)
+    np.testing.assert_allclose(
+        detector.anomaly_score(test), case.make().fit(items).anomaly_score(test), rtol=1e-6
+    )
 
 
 def test_foreign_files_beside_a_checkpoint_stay(case: Case, tmp_path: Path, absorb: Absorbed) -> None:

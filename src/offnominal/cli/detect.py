@@ -46,6 +46,10 @@ def command(
     """
     from offnominal.cli.opening import open_items, open_model
 
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise click.UsageError(
+            f"--out {out} lies inside {source}, where its maps would be found as new items"
+        )
     detector = open_model(model)
     items = open_items(source, detector.card.modality)
     results, outcome, times = detect(detector, items, out, model=model, maps=maps, restart=restart)
@@ -138,6 +142,7 @@ def write(
 ) -> float:
     """Write the report and return how many seconds it took; ``more`` goes into its summary."""
     from offnominal.cli.described import command_line, summary_of
+    from offnominal.cli.failures import Failure
     from offnominal.cli.results import REPORT
     from offnominal.report import write_report
 
@@ -153,13 +158,18 @@ def write(
         **more,
     }
     pictured = detector.card.modality == "image"
-    write_report(
-        results.folder / REPORT,
-        results.records(),
-        read_image=_reader(source, places) if pictured else None,
-        read_map=_map_reader(results, detector, source, places) if pictured else None,
-        summary=summary_of(detector, **told),
-    )
+    try:
+        write_report(
+            results.folder / REPORT,
+            results.records(),
+            read_image=_reader(source, places) if pictured else None,
+            read_map=_map_reader(results, detector, source, places) if pictured else None,
+            summary=summary_of(detector, **told),
+        )
+    except OSError as error:
+        raise Failure(
+            f"{results.folder / REPORT}: cannot be written ({error.strerror or error}); the records are whole"
+        ) from error
     return time.perf_counter() - began
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from offnominal.cli.console import Console
 from offnominal.cli.console import command as command_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from offnominal.core.detections import Region
+
+SIDE = 512
+"""Smaller images are drawn enlarged to about this, in pixels."""
 
 
 @click.command()
@@ -66,7 +77,8 @@ def command(console: Console, model: str, item: str, out: Path) -> None:
         picture = out / name.replace(".tiff", ".png")
         low = detector.map_typical_
         high = None if low is None else max(float(record.map.max()), 2 * (detector.map_level_ or low) - low)
-        drawn = overlay(source.read(0).value, record.map, low=low, high=high, regions=record.regions)
+        image, places = _enlarged(source.read(0).value, record.regions)
+        drawn = overlay(image, record.map, low=low, high=high, regions=places)
         with atomic_path(picture) as temporary:
             Image.fromarray(drawn).save(temporary, format="PNG")
         write_map(out / name, record.map)
@@ -74,3 +86,13 @@ def command(console: Console, model: str, item: str, out: Path) -> None:
         console.say(f"Picture: {picture}")
         console.say(f"Map:     {out / name}")
     console.result({**record.to_json(), **files})
+
+
+def _enlarged(image: npt.NDArray[Any], regions: Sequence[Region]) -> tuple[npt.NDArray[Any], list[Region]]:
+    """A small image in whole multiples of its size, with its regions, so that frames do not cover it."""
+    factor = max(1, SIDE // max(image.shape[:2]))
+    places = [
+        replace(region, where=[factor * side for side in region.where]) if region.kind == "box" else region
+        for region in regions
+    ]
+    return image.repeat(factor, axis=0).repeat(factor, axis=1), places

@@ -58,6 +58,8 @@ def _words(error: BaseException) -> tuple[str, int]:
         return "not enough memory; a smaller image_size, bank_size or memory_budget needs less", FAILED
     if isinstance(error, ValueError):
         return str(error) or type(error).__name__, WRONG_USE
+    if "No space left on device" in str(error):  # from writers that have errors of their own
+        return "no space left on the device; make room, then give the same command again", FAILED
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     return f"unexpected {said}; this is a fault of offnominal (OFFNOMINAL_DEBUG=1 shows where)", FAILED
 

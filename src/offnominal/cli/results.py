@@ -245,9 +245,11 @@ def _parsed(line: bytes) -> Detection | None:
 
 def write_map(path: Path, values: npt.NDArray[np.float32]) -> None:
     """Write a map as float32 TIFF, atomically."""
+    import io
+
     import tifffile
 
+    whole = io.BytesIO()  # written in one piece: a full disk then says that it is full
+    tifffile.imwrite(whole, values.astype(np.float32, copy=False), photometric="minisblack", metadata=None)
     with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary, values.astype(np.float32, copy=False), photometric="minisblack", metadata=None
-        )
+        temporary.write_bytes(whole.getbuffer())

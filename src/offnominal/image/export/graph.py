@@ -146,16 +146,21 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.pixels = Value(self, PIXELS)
+        self._held: dict[int, tuple[Array, Value]] = {}
 
     def constant(self, value: Array | float) -> Value:
-        """A constant: whole numbers as int64, others as float32."""
+        """A constant: whole numbers as int64, others as float32; the same array is held once."""
         from onnx import numpy_helper
 
-        array = np.asarray(value)
-        array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float32)
-        name = f"constant:{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
-        return Value(self, name)
+        if id(value) in self._held:
+            return self._held[id(value)][1]
+        given = np.asarray(value)
+        array = given.astype(np.int64 if given.dtype.kind in "iu" else np.float32, order="C")
+        found = Value(self, f"constant:{len(self.constants)}")
+        self.constants.append(numpy_helper.from_array(array, found.name))
+        if given is value:  # kept, so that no other array takes its identity
+            self._held[id(value)] = given, found
+        return found
 
     def several(self, outputs: int, kind: str, *inputs: Operand, **attributes: Any) -> list[Value]:
         """A node with several outputs."""
