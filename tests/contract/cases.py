@@ -25,6 +25,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "image": {"image_size": 64, "precision": "fp32"},
 }
 PARAMETERS: dict[str, dict[str, Any]] = {
+    "embedding_knn": {"levels": ("10",)},
     "gaussian": {"levels": ("3", "10")},
     "padim": {"levels": ("3", "6"), "dimensions": 24, "smoothing": 2.0},
     "patchcore": {"bank_size": 200, "levels": ("4", "6"), "smoothing": 2.0, "projection": 32},

@@ -242,6 +242,18 @@ def test_linked_model_loads_and_swapped_link_does_not(case: Case, copy: Path, tm
         off.load(copy)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no such device here")
+@pytest.mark.xfail(strict=True, reason="core.model_folder: hashes whatever the name points to, without end")
+def test_link_to_a_device_is_refused_before_it_is_read(
+    case: Case, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / ARRAYS).unlink()
+    (copy / ARRAYS).symlink_to("/dev/zero")
+    monkeypatch.setattr(model_folder, "sha256", lambda path: pytest.fail(f"{path} would be read"))
+    with pytest.raises(ModelRefused, match="incomplete"):
+        off.load(copy)
+
+
 def test_saving_over_a_link_leaves_what_it_points_to(case: Case, fitted: Detector, copy: Path) -> None:
     link = copy.parent / "link"
     link.symlink_to(copy, target_is_directory=True)

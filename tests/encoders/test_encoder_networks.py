@@ -184,7 +184,7 @@ def extended(head: object, levels: tuple[str, ...], size: tuple[int, int] = (64,
 
 
 def reference_patches(maps: list[np.ndarray], neighbourhood: int, grid: tuple[int, int]) -> np.ndarray:
-    """Neighbourhood mean by loops over what exists, bilinear half-pixel resize by its definition."""
+    """Neighbourhood mean by loops with zeros outside, bilinear half-pixel resize by its definition."""
     parts = []
     for values in maps:
         _, height, width, _ = values.shape
@@ -193,7 +193,7 @@ def reference_patches(maps: list[np.ndarray], neighbourhood: int, grid: tuple[in
         for y in range(height):
             for x in range(width):
                 window = values[:, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
-                mean[:, y, x] = window.mean((1, 2))
+                mean[:, y, x] = window.sum((1, 2)) / neighbourhood**2
 
         def axis(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             at = np.clip((np.arange(wanted) + 0.5) * length / wanted - 0.5, 0, length - 1)

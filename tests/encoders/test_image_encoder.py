@@ -69,11 +69,11 @@ def test_what_an_encoder_says_is_what_it_gives() -> None:
 
 
 def test_no_images_give_empty_outputs() -> None:
-    assert [part.shape[0] for part in image_encoder(size=64).encode(pixels(0))] == [0, 0]
+    assert [part.shape[0] for part in image_encoder(size=64).encode(pixels(0))] == [0, 0, 0]
 
 
 def test_one_configuration_is_one_encoder() -> None:
-    assert image_encoder(size=64) is image_encoder("efficientnet_lite2", size=(64, 64), levels=(10, 19))
+    assert image_encoder(size=64) is image_encoder("efficientnet_lite2", size=(64, 64), levels=(10, 14, 19))
     assert image_encoder(size=64) is not image_encoder(size=64, head=PatchHead())
 
 

@@ -91,8 +91,8 @@ def efficientnet_lite(name: str) -> Network:
         Linear("logits", "pooled", "_fc.weight", "_fc.bias", (1280, _CLASSES)),
     ]
     taps |= {last: last for last in ("head", "pooled", "logits")}
-    # the ends of the first stride-16 stage and of the wide stride-32 stage: where, and whether
-    return Network(name, tuple(nodes), taps, (str(ends[3]), str(ends[5])), native)
+    # the ends of both stride-16 stages and of the wide stride-32 stage: where, and whether
+    return Network(name, tuple(nodes), taps, tuple(str(ends[stage]) for stage in (3, 4, 5)), native)
 
 
 def _block(

@@ -155,7 +155,7 @@ class _Writer:
         elif isinstance(node, MaxPool):
             self._pool("MaxPool", node.source, out, node.kernel, node.stride, node.padding)
         elif isinstance(node, LocalMean):
-            self._pool("AveragePool", node.source, out, node.kernel, 1, node.kernel // 2, count_include_pad=0)
+            self._pool("AveragePool", node.source, out, node.kernel, 1, node.kernel // 2, count_include_pad=1)
         elif isinstance(node, GlobalMean):
             mean = self.add("GlobalAveragePool", names, f"{out}:map")
             self.add("Flatten", [mean], out, axis=1)

@@ -54,9 +54,10 @@ class PatchHead:
     Parameters
     ----------
     neighbourhood : int, default 3
-        Side of the neighbourhood, odd; 1 leaves the features as they are. At the border the mean is over the
-        positions that exist, as the paper defines the neighbourhood; averaging zeros in, as implementations
-        by zero-padded unfolding do, would make every border patch look alike.
+        Side of the neighbourhood, odd; 1 leaves the features as they are. Positions outside the map count as
+        zeros, as the authors' implementation has it: features at the border, which the network's own padding
+        disturbs, then weigh less. Averaging over existing positions only let normal borders score high
+        (validation image AUROC of magnetic tiles .62 instead of .78).
     grid : "finest" or (int, int), default "finest"
         Height and width of the output; "finest" is the largest grid among the levels.
     weights : tuple of float, optional

@@ -99,7 +99,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class LocalMean:
-    """Mean over a square neighbourhood, stride 1, same size; positions outside the map are not counted."""
+    """Mean over a square neighbourhood, stride 1, same size; positions outside the map count as zeros."""
 
     out: str
     source: str

@@ -160,7 +160,7 @@ def _apply(node: Node, layer: Any, values: list[torch.Tensor]) -> Any:
     if isinstance(node, Linear):
         return layer(first)
     if isinstance(node, LocalMean):
-        return functional.avg_pool2d(first, node.kernel, 1, node.kernel // 2, count_include_pad=False)
+        return functional.avg_pool2d(first, node.kernel, 1, node.kernel // 2, count_include_pad=True)
     if isinstance(node, Resize):
         return functional.interpolate(first, size=node.grid, mode="bilinear", align_corners=False)
     if isinstance(node, Concat):
