@@ -4,7 +4,6 @@
 # Another interpreter: make demo PYTHON=python3.12. The commands without make are in CONTRIBUTING.md.
 
 VENV ?= .venv
-OFFNOMINAL_DATA ?= ../shared/data
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -43,7 +42,7 @@ demo: $(if $(wildcard $(SETUP)),$(SETUP),$(BASE))
 	$(BIN)/offnominal demo --out demo
 
 test: $(SETUP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(SETUP)
 	$(BIN)/ruff check .
@@ -64,7 +63,7 @@ docs: $(SETUP)
 bench: $(SETUP)
 	$(BIN)/python benchmarks/metrics_speed.py
 	$(BIN)/python benchmarks/normality_speed.py
-	@test -d "$(OFFNOMINAL_DATA)" || { echo "no data sets at OFFNOMINAL_DATA=$(OFFNOMINAL_DATA): speed only" >&2; exit 1; }
+	@test -d "$(OFFNOMINAL_DATA)" || { echo "OFFNOMINAL_DATA=DIR names no folder of data sets: speed only" >&2; exit 1; }
 	$(BIN)/offnominal bench image --data "$(OFFNOMINAL_DATA)" --out results
 	$(BIN)/python benchmarks/defaults.py --data "$(OFFNOMINAL_DATA)" --out results --page docs/benchmarks
 	$(BIN)/python benchmarks/calibration.py --data "$(OFFNOMINAL_DATA)" --out results --page docs/benchmarks

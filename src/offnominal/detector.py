@@ -9,7 +9,9 @@ from __future__ import annotations
 import inspect
 import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -623,33 +625,57 @@ class Detector(ABC):
         own_size: bool = True,
         label: str = "Scoring",
     ) -> Iterator[tuple[int, tuple[float, Map | None] | BadItem]]:
-        """Yield every position in order with its score and map, or what is wrong with it."""
-        ready: list[tuple[int, Any]] = []
+        """Yield every position in order with its score and map, or what is wrong with it.
 
-        def flush() -> Iterator[tuple[int, tuple[float, Map | None] | BadItem]]:
-            values = [value for _, value in ready if not isinstance(value, BadItem)]
-            if values:
-                batch = self._collate(values)
-                raw, places = self._infer(batch)
-                scores, found = self._assemble(batch, raw, places if maps else None, own_size=own_size)
-                if not np.isfinite(scores).all():
-                    raise FloatingPointError(f"{self.card.name} made a score that is not finite")
-                results = iter(zip(scores, found if found is not None else [None] * len(values), strict=True))
+        A batch is inferred while the one before it is assembled and handed out.
+        """
+        waiting: deque[tuple[list[tuple[int, Any]], Future[Any] | None]] = deque()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="offnominal-infer")
+
+        def finish() -> Iterator[tuple[int, tuple[float, Map | None] | BadItem]]:
+            ready, inferred = waiting.popleft()
+            results = iter(() if inferred is None else self._found(*inferred.result(), maps, own_size))
             for position, value in ready:
-                if isinstance(value, BadItem):
-                    yield position, value
-                else:
-                    score, place = next(results)
-                    yield position, (float(score), place)
-            ready.clear()
+                yield position, value if isinstance(value, BadItem) else next(results)
 
+        try:
+            for ready in self._read(source, positions, label):
+                values = [value for _, value in ready if not isinstance(value, BadItem)]
+                waiting.append((ready, pool.submit(self._infer_values, values) if values else None))
+                if len(waiting) > 1:
+                    yield from finish()
+            while waiting:
+                yield from finish()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read(
+        self, source: Source, positions: Sequence[int] | npt.NDArray[np.intp] | range, label: str
+    ) -> Iterator[list[tuple[int, Any]]]:
+        """Yield batches of positions with prepared items, or what is wrong with them."""
+        ready: list[tuple[int, Any]] = []
         for position, item in track(
             prefetch(Mapped(source, self._prepare), positions), total=len(positions), label=label
         ):
             ready.append((int(position), item if isinstance(item, BadItem) else item.value))
             if len(ready) == self.batch_size:
-                yield from flush()
-        yield from flush()
+                yield ready
+                ready = []
+        if ready:
+            yield ready
+
+    def _infer_values(self, values: list[Any]) -> tuple[Any, npt.NDArray[Any], Any]:
+        batch = self._collate(values)
+        return batch, *self._infer(batch)
+
+    def _found(
+        self, batch: Any, raw: npt.NDArray[Any], places: Any, maps: bool, own_size: bool
+    ) -> list[tuple[float, Map | None]]:
+        """One score and map for each item of a batch."""
+        scores, found = self._assemble(batch, raw, places if maps else None, own_size=own_size)
+        if not np.isfinite(scores).all():
+            raise FloatingPointError(f"{self.card.name} made a score that is not finite")
+        return list(zip(map(float, scores), found if found is not None else [None] * len(scores), strict=True))
 
     @final
     def anomaly_score(self, items: Any) -> Scores:

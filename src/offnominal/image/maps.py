@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
 
+_ONE_THREAD = 2**18  # multiplications up to which OpenBLAS does not share a product among threads
+
 
 @lru_cache(maxsize=256)
 def enlarge(source: int, target: int) -> Matrix:
@@ -80,4 +82,20 @@ def map_from_grid(
     """
     rows = operator(grid.shape[0], model[0], target[0], sigma)
     columns = operator(grid.shape[1], model[1], target[1], sigma)
-    return np.asarray(rows @ np.asarray(grid, dtype=np.float32) @ columns.T, dtype=np.float32)
+    return _product(rows @ np.asarray(grid, dtype=np.float32), columns.T)
+
+
+def _product(left: Matrix, right: Matrix) -> npt.NDArray[np.float32]:
+    """Matrix product in blocks of rows small enough for BLAS to stay in this thread.
+
+    Waking its threads for a product this thin costs more than the product, most of all beside a busy encoder.
+    """
+    (height, inner), width = left.shape, right.shape[1]
+    step = max(1, _ONE_THREAD // (inner * width))
+    whole = height // step * step
+    product = np.empty((height, width), np.float32)
+    np.matmul(
+        left[:whole].reshape(-1, step, inner), right, out=product[:whole].reshape(-1, step, width)
+    )
+    np.matmul(left[whole:], right, out=product[whole:])
+    return product

@@ -68,7 +68,8 @@ class PatchCore(EncodedImageDetector):
     Notes
     -----
     Differences from the paper: images are scaled to a square without the centre crop, so that no border goes
-    unseen; the embedded encoder is EfficientNet-Lite2 instead of WideResNet-50, a seventieth of the work.
+    unseen; the embedded encoder is EfficientNet-Lite2 instead of WideResNet-50, about a seventeenth of
+    the multiplications.
 
     Source: Roth et al., CVPR 2022.
     """

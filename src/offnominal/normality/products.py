@@ -72,7 +72,7 @@ class CompiledProducts:
 
     one_core = True
     block = 256  # rows of a query block: the graph's fixed shape
-    worth = 2**18  # numbers in the bank from which compiling pays
+    worth = 2**16  # numbers in the bank from which compiling pays
 
     def __init__(
         self,
