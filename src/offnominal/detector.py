@@ -634,7 +634,7 @@ class Detector(ABC):
 
         def finish() -> Iterator[tuple[int, tuple[float, Map | None] | BadItem]]:
             ready, inferred = waiting.popleft()
-            results = iter(() if inferred is None else self._found(*inferred.result(), maps, own_size))
+            results = iter(() if inferred is None else self._found(inferred.result(), maps, own_size))
             for position, value in ready:
                 yield position, value if isinstance(value, BadItem) else next(results)
 
@@ -669,13 +669,15 @@ class Detector(ABC):
         return batch, *self._infer(batch)
 
     def _found(
-        self, batch: Any, raw: npt.NDArray[Any], places: Any, maps: bool, own_size: bool
+        self, inferred: tuple[Any, npt.NDArray[Any], Any], maps: bool, own_size: bool
     ) -> list[tuple[float, Map | None]]:
         """One score and map for each item of a batch."""
+        batch, raw, places = inferred
         scores, found = self._assemble(batch, raw, places if maps else None, own_size=own_size)
         if not np.isfinite(scores).all():
             raise FloatingPointError(f"{self.card.name} made a score that is not finite")
-        return list(zip(map(float, scores), found if found is not None else [None] * len(scores), strict=True))
+        each = [None] * len(scores) if found is None else found
+        return [(float(score), place) for score, place in zip(scores, each, strict=True)]
 
     @final
     def anomaly_score(self, items: Any) -> Scores:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,29 @@ def test_damaged_arrays_are_refused(tmp_path: Path) -> None:
             read_arrays(file)
     with pytest.raises(ModelRefused, match="incomplete"):
         read_arrays(tmp_path / "absent")
+
+
+_FULL = """
+import resource, signal, sys
+import numpy as np
+from offnominal.core.store import write_arrays
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_arrays(sys.argv[1], {"a": np.zeros(1000)})
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_arrays_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    said = subprocess.run(
+        [sys.executable, "-c", _FULL, str(file)], capture_output=True, text=True, check=True
+    ).stdout
+    assert said.strip() == f"{errno.EFBIG} {file}"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

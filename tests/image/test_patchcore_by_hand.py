@@ -109,7 +109,9 @@ def test_far_patches_do_not_overflow_the_weights() -> None:
 
 
 def test_smaller_bank_covers_what_the_whole_has() -> None:
-    train, test = _images(4, 0), [*_images(4, 1), 255 - _images(1, 2)[0]]
+    stained = _images(1, 2)[0]
+    stained[16:48, 16:48] = (255, 0, 0)
+    train, test = _images(4, 0), [*_images(4, 1), stained]
     scores = {}
     for size in (64, 10_000):
         detector = off.make(

@@ -53,10 +53,10 @@ def command(
     from offnominal.cli.described import decision_words, size_of, size_words
     from offnominal.cli.opening import choose, open_items, usable
     from offnominal.cli.parameters import detector_with
-    from offnominal.core.model_folder import HEADER
+    from offnominal.core.model_folder import is_replaceable
     from offnominal.decide import Conformal
 
-    if out.exists() and not (out / HEADER).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if not is_replaceable(out):
         raise click.UsageError(f"--out {out} exists and is not a model folder; choose another name")
     name, kind = choose(detector, modality)
     made = detector_with(name, kind, settings)

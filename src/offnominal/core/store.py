@@ -52,8 +52,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, final)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(final)  # a failed write does not say of what
         raise
 
 
@@ -91,12 +93,20 @@ def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> Any:
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write named arrays atomically, in safetensors form."""
-    from safetensors.numpy import save_file
+    """Write named arrays atomically, in safetensors form.
 
-    ready = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    Raises
+    ------
+    OSError
+        The file cannot be written: a full disk, no permission.
+    """
+    from safetensors.numpy import save
+
+    # Serialised here and written by us: the library's own writer leaves a file of another name when it is
+    # killed, and hides the system's error number in a text.
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     with atomic_path(path) as temporary:
-        save_file(ready, temporary)
+        temporary.write_bytes(data)
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int = ARRAYS_LIMIT) -> dict[str, npt.NDArray[Any]]:

@@ -94,8 +94,6 @@ def _product(left: Matrix, right: Matrix) -> npt.NDArray[np.float32]:
     step = max(1, _ONE_THREAD // (inner * width))
     whole = height // step * step
     product = np.empty((height, width), np.float32)
-    np.matmul(
-        left[:whole].reshape(-1, step, inner), right, out=product[:whole].reshape(-1, step, width)
-    )
+    np.matmul(left[:whole].reshape(-1, step, inner), right, out=product[:whole].reshape(-1, step, width))
     np.matmul(left[whole:], right, out=product[whole:])
     return product
