@@ -9,15 +9,13 @@ from __future__ import annotations
 import inspect
 import os
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
-from offnominal import persistence
+from offnominal import persistence, pipeline
 from offnominal.core.card import Card
 from offnominal.core.detections import Detection, Region
 from offnominal.core.errors import (
@@ -27,84 +25,13 @@ from offnominal.core.errors import (
     NoDecisionError,
     NotFittedError,
 )
-from offnominal.core.progress import track
 from offnominal.core.source import Item, Reference, Source
 from offnominal.core.threads import blas_threads
 from offnominal.data import open_source, prefetch
-from offnominal.data.split import folds, holdout
 from offnominal.decide import Conformal, Decision
 from offnominal.detections import Detections
-from offnominal.resume import Checkpoint
-
-Scores = npt.NDArray[np.float64]
-Map = npt.NDArray[np.float32]
-
-
-class Mapped:
-    """A source whose items come with a function applied, so that it runs in the reader's threads.
-
-    Parameters
-    ----------
-    source : Source
-    function : callable
-        Takes an `Item`, returns what takes the place of its value; may raise `BadItem`.
-    """
-
-    def __init__(self, source: Source, function: Callable[[Item], Any]) -> None:
-        self.name = source.name
-        self.modality = source.modality
-        self._source = source
-        self._function = function
-
-    @property
-    def references(self) -> Sequence[Reference]:
-        """References of the source."""
-        return self._source.references
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def read(self, position: int) -> Item:
-        """Read an item and apply the function."""
-        item = self._source.read(position)
-        return Item(item.reference, self._function(item))
-
-    def mask(self, position: int) -> npt.NDArray[np.bool_] | None:
-        """Mask of an item, as the source has it."""
-        return self._source.mask(position)
-
-    def subset(self, positions: Sequence[int] | npt.NDArray[np.intp]) -> Mapped:
-        """Restrict to the given positions."""
-        return Mapped(self._source.subset(positions), self._function)
-
-
-class _Maps(Sequence[Map]):
-    """Anomaly maps of a source, each made when it is asked for."""
-
-    def __init__(self, detector: Detector, source: Source) -> None:
-        self._detector = detector
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return _Maps(self._detector, self._source.subset(range(*index.indices(len(self)))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        for _, found in self._detector._score(self._source, [index % len(self)], maps=True):
-            if isinstance(found, BadItem):
-                raise BadItems([found])
-            return found[1]
-        raise IndexError(index)
-
-    def __iter__(self) -> Iterator[Map]:
-        for _, found in self._detector._score(self._source, range(len(self)), maps=True):
-            if isinstance(found, BadItem):
-                raise BadItems([found])
-            assert found[1] is not None
-            yield found[1]
+from offnominal.learning import learn
+from offnominal.pipeline import Found, Map, Mapped, Maps, Scores
 
 
 class Detector(ABC):
@@ -320,7 +247,7 @@ class Detector(ABC):
             refused = {entry.item for entry in bad}
             positions = [i for i in wanted if source.references[i].item not in refused]
             self._require_items(source, len(positions))
-            held_out, peaks = self._learn(source, positions, known, groups, checkpoint)
+            held_out, peaks = learn(self, source, positions, known, groups, checkpoint)
         self.fitted_ = True
         rank = sorted(held_out)
         if peaks:
@@ -370,90 +297,6 @@ class Detector(ABC):
                 setattr(worker, name, value)
         worker.share = share
         return worker
-
-    def _learn(
-        self,
-        source: Source,
-        positions: list[int],
-        labels: npt.NDArray[np.int8],
-        groups: npt.NDArray[np.intp] | None,
-        checkpoint: str | os.PathLike[str] | None,
-    ) -> tuple[dict[int, float], dict[int, float]]:
-        """Fit the final model; return scores and map peaks of items by models that have not seen them."""
-        references = [source.references[position] for position in positions]
-        order = np.asarray(positions)
-        if self.card.trains:
-            train, held = holdout(references, self.held_out_share, self.seed, groups=groups)
-            self._fit(source.subset(order[train]), labels[order[train]])
-            return self._held_out_scores(source, order[held])
-        parts = [order[part] for part in folds(references, self.n_folds, self.seed, groups=groups)]
-        if self.card.streams:
-            return self._learn_streaming(source, parts, checkpoint)
-        self._fit(source.subset(order), labels[order])
-        scores: dict[int, float] = {}
-        peaks: dict[int, float] = {}
-        for part in parts if len(parts) > 1 else []:
-            rest = np.setdiff1d(order, part)
-            if len(rest) < self.least_items:
-                return {}, {}
-            worker = self._worker(1.0)
-            worker._fit(source.subset(rest), labels[rest])
-            more = worker._held_out_scores(source, part)
-            scores.update(more[0])
-            peaks.update(more[1])
-        return scores, peaks
-
-    def _learn_streaming(
-        self, source: Source, parts: list[npt.NDArray[np.intp]], checkpoint: str | os.PathLike[str] | None
-    ) -> tuple[dict[int, float], dict[int, float]]:
-        """Absorb each fold once; the final model merges all folds, a fold's own judge merges the others."""
-        saved = Checkpoint(checkpoint, self, source, parts)
-        workers = [self._worker(1 / len(parts)) for _ in parts]
-        for number, (worker, part) in enumerate(zip(workers, parts, strict=True)):
-            worker._begin()
-            if (state := saved.load(number)) is not None:
-                worker._unpause(state)
-                continue
-            for _, batch in worker._batches(
-                source, part, label=f"Learning, part {number + 1} of {len(parts)}"
-            ):
-                worker._absorb(batch)
-            saved.store(number, worker._pause)
-        self._begin()
-        for worker in workers:
-            self._merge(worker)
-        self._finish()
-        scores: dict[int, float] = {}
-        peaks: dict[int, float] = {}
-        fewest = sum(map(len, parts)) - max(map(len, parts))
-        if len(parts) > 1 and fewest >= self.least_items:
-            for worker in workers:
-                worker._compact()
-            for number, part in enumerate(parts):
-                judge = self._worker(1.0)
-                judge._begin()
-                for other, worker in enumerate(workers):
-                    if other != number:
-                        judge._merge(worker)
-                judge._finish()
-                more = judge._held_out_scores(source, part)
-                scores.update(more[0])
-                peaks.update(more[1])
-        saved.clear()
-        return scores, peaks
-
-    def _held_out_scores(
-        self, source: Source, positions: Sequence[int] | npt.NDArray[np.intp]
-    ) -> tuple[dict[int, float], dict[int, float]]:
-        scores: dict[int, float] = {}
-        peaks: dict[int, float] = {}
-        for position, found in self._score(source, positions, maps=True, own_size=False, label="Calibrating"):
-            if isinstance(found, BadItem):
-                raise BadItems([found])
-            scores[position] = found[0]
-            if found[1] is not None:
-                peaks[position] = float(found[1].max())
-        return scores, peaks
 
     def _decide(
         self,
@@ -599,22 +442,7 @@ class Detector(ABC):
         self, source: Source, positions: Sequence[int] | npt.NDArray[np.intp], *, label: str = ""
     ) -> Iterator[tuple[list[int], Any]]:
         """Yield positions and batches of good items; at the end one `BadItems` for all bad ones."""
-        ready: list[tuple[int, Any]] = []
-        bad: list[BadItem] = []
-        for position, found in track(
-            prefetch(Mapped(source, self._prepare), positions), total=len(positions), label=label
-        ):
-            if isinstance(found, BadItem):
-                bad.append(found)
-                continue
-            ready.append((position, found.value))
-            if len(ready) == self.batch_size:
-                yield [place for place, _ in ready], self._collate([value for _, value in ready])
-                ready = []
-        if ready:
-            yield [place for place, _ in ready], self._collate([value for _, value in ready])
-        if bad:
-            raise BadItems(bad)
+        return pipeline.batches(self, source, positions, label)
 
     def _score(
         self,
@@ -624,60 +452,9 @@ class Detector(ABC):
         maps: bool,
         own_size: bool = True,
         label: str = "Scoring",
-    ) -> Iterator[tuple[int, tuple[float, Map | None] | BadItem]]:
-        """Yield every position in order with its score and map, or what is wrong with it.
-
-        A batch is inferred while the one before it is assembled and handed out.
-        """
-        waiting: deque[tuple[list[tuple[int, Any]], Future[Any] | None]] = deque()
-        pool = ThreadPoolExecutor(1, thread_name_prefix="offnominal-infer")
-
-        def finish() -> Iterator[tuple[int, tuple[float, Map | None] | BadItem]]:
-            ready, inferred = waiting.popleft()
-            results = iter(() if inferred is None else self._found(inferred.result(), maps, own_size))
-            for position, value in ready:
-                yield position, value if isinstance(value, BadItem) else next(results)
-
-        try:
-            for ready in self._read(source, positions, label):
-                values = [value for _, value in ready if not isinstance(value, BadItem)]
-                waiting.append((ready, pool.submit(self._infer_values, values) if values else None))
-                if len(waiting) > 1:
-                    yield from finish()
-            while waiting:
-                yield from finish()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _read(
-        self, source: Source, positions: Sequence[int] | npt.NDArray[np.intp] | range, label: str
-    ) -> Iterator[list[tuple[int, Any]]]:
-        """Yield batches of positions with prepared items, or what is wrong with them."""
-        ready: list[tuple[int, Any]] = []
-        for position, item in track(
-            prefetch(Mapped(source, self._prepare), positions), total=len(positions), label=label
-        ):
-            ready.append((int(position), item if isinstance(item, BadItem) else item.value))
-            if len(ready) == self.batch_size:
-                yield ready
-                ready = []
-        if ready:
-            yield ready
-
-    def _infer_values(self, values: list[Any]) -> tuple[Any, npt.NDArray[Any], Any]:
-        batch = self._collate(values)
-        return batch, *self._infer(batch)
-
-    def _found(
-        self, inferred: tuple[Any, npt.NDArray[Any], Any], maps: bool, own_size: bool
-    ) -> list[tuple[float, Map | None]]:
-        """One score and map for each item of a batch."""
-        batch, raw, places = inferred
-        scores, found = self._assemble(batch, raw, places if maps else None, own_size=own_size)
-        if not np.isfinite(scores).all():
-            raise FloatingPointError(f"{self.card.name} made a score that is not finite")
-        each = [None] * len(scores) if found is None else found
-        return [(float(score), place) for score, place in zip(scores, each, strict=True)]
+    ) -> Iterator[tuple[int, Found | BadItem]]:
+        """Yield every position in order with its score and map, or what is wrong with it."""
+        return pipeline.scored(self, source, positions, maps=maps, own_size=own_size, label=label)
 
     @final
     def anomaly_score(self, items: Any) -> Scores:
@@ -719,7 +496,8 @@ class Detector(ABC):
         if not self.card.localises:
             raise TypeError(f"{self.card.name} gives a score and no map (localises=False)")
         self._require_fitted()
-        return _Maps(self, open_source(items, self.card.modality))
+        source = open_source(items, self.card.modality)
+        return Maps(source, lambda part: self._score(part, range(len(part)), maps=True))
 
     @final
     def predict(self, items: Any) -> npt.NDArray[np.int8]:

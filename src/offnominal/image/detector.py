@@ -14,8 +14,9 @@ from offnominal.core.errors import BadItem
 from offnominal.core.source import Item, Source
 from offnominal.data import PixelRange, blend, prefetch, resize, tiles, to_rgb
 from offnominal.data.split import near_duplicate_groups, thumbnail
-from offnominal.detector import Detector, Map, Mapped, Scores
+from offnominal.detector import Detector
 from offnominal.image.maps import map_from_grid
+from offnominal.pipeline import Map, Mapped, Scores
 from offnominal.report.regions import regions
 
 Box = tuple[int, int, int, int]
@@ -139,9 +140,8 @@ class ImageDetector(Detector):
     def _view(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if getattr(self, "deep_", False):
             image = PixelRange(self.pixel_low_, self.pixel_high_).apply(image)
-        view = resize(to_rgb(image), (self.image_size, self.image_size))
         # Views of one model are of one type, so that an image scores the same in any batch.
-        return view.astype(np.float32) if getattr(self, "deep_", False) else np.rint(view).astype(np.uint8)
+        return resize(to_rgb(image), (self.image_size, self.image_size))
 
     def _collate(self, prepared: list[Views]) -> ImageBatch:
         return ImageBatch(np.stack([view for views in prepared for view in views.pixels]), prepared)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from offnominal.core.card import card
 from offnominal.encoders import PoolHead
+from offnominal.image.banked import BankedImageDetector
 from offnominal.image.detector import ImageBatch
-from offnominal.image.encoded import EncodedImageDetector, Precision
-from offnominal.normality import CoresetBuffer, NearestRows
+from offnominal.image.encoded import Precision
+from offnominal.normality import CoresetBuffer
 
 if TYPE_CHECKING:
     from offnominal.image.export.graph import Graph, Value
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     streams=True,
     explains=("distance",),
 )
-class EmbeddingKNN(EncodedImageDetector):
+class EmbeddingKNN(BankedImageDetector):
     """Mean distance of an image's embedding to its nearest normal ones; image-level only.
 
     Parameters
@@ -79,44 +80,19 @@ class EmbeddingKNN(EncodedImageDetector):
         self.precision = precision
         self.seed = seed
 
-    bank_: npt.NDArray[np.float32]
-    _buffer: CoresetBuffer
-    _search: NearestRows
-
     def _head(self) -> PoolHead:
         return PoolHead()
 
-    def _begin(self) -> None:
+    def _empty_buffer(self) -> CoresetBuffer:
         # The budget is twice the bank: embeddings are small, and a bank that is never full is exact.
         width = self.features.channels[0]
-        self._buffer = CoresetBuffer(8 * self.bank_size * width, self.bank_size, seed=self.seed)
+        return CoresetBuffer(8 * self.bank_size * width, self.bank_size, seed=self.seed)
 
-    def _absorb(self, batch: ImageBatch) -> None:
-        self._buffer.absorb(self.features.encode(batch.pixels)[0])
-
-    def _merge(self, other: Self) -> None:
-        self._buffer.merge(other._buffer)
-
-    def _finish(self) -> None:
-        self.bank_ = self._buffer.finish()
-        self._restored()
-
-    def _resume(self) -> None:
-        self._begin()
-        self._buffer.absorb(self.bank_)
-
-    def _pause(self) -> dict[str, npt.NDArray[Any]]:
-        return self._buffer.state()
-
-    def _unpause(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        self._buffer = CoresetBuffer.restore(arrays)
-
-    def _restored(self) -> None:
-        self._search = NearestRows(self.bank_, precision=self.precision)
+    def _rows(self, batch: ImageBatch) -> npt.NDArray[np.float32]:
+        return self.features.encode(batch.pixels)[0]
 
     def _infer(self, batch: ImageBatch) -> tuple[npt.NDArray[Any], None]:
-        rows = self.features.encode(batch.pixels)[0]
-        distances, _ = self._search.search(rows, min(self.neighbours, len(self.bank_)))
+        distances, _ = self._search.search(self._rows(batch), min(self.neighbours, len(self.bank_)))
         return distances.mean(axis=1, dtype=np.float64), None
 
     def _graph(self, graph: Graph) -> tuple[Value, Value | None]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from offnominal.core.card import card
 from offnominal.encoders import PatchHead
+from offnominal.image.banked import BankedImageDetector
 from offnominal.image.detector import ImageBatch
-from offnominal.image.encoded import EncodedImageDetector, Precision
-from offnominal.normality import CoresetBuffer, NearestRows
+from offnominal.image.encoded import Precision
+from offnominal.normality import CoresetBuffer
 
 if TYPE_CHECKING:
     from offnominal.image.export.graph import Graph, Value
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     streams=True,
     explains=("distance",),
 )
-class PatchCore(EncodedImageDetector):
+class PatchCore(BankedImageDetector):
     """Distance of each patch to a memory bank of normal patches: the default, fast and without training.
 
     Parameters
@@ -106,49 +107,20 @@ class PatchCore(EncodedImageDetector):
         self.precision = precision
         self.seed = seed
 
-    bank_: npt.NDArray[np.float32]
-    _buffer: CoresetBuffer
-    _search: NearestRows
-
     def _head(self) -> PatchHead:
         return PatchHead(neighbourhood=self.neighbourhood)
 
-    def _begin(self) -> None:
-        self._buffer = CoresetBuffer(
+    def _empty_buffer(self) -> CoresetBuffer:
+        return CoresetBuffer(
             budget_bytes=int(self.share * self.memory_budget * 2**20),
             size=self.bank_size,
             seed=self.seed,
             projection=self.projection,
         )
 
-    def _absorb(self, batch: ImageBatch) -> None:
+    def _rows(self, batch: ImageBatch) -> npt.NDArray[np.float32]:
         (features,) = self.features.encode(batch.pixels)
-        self._buffer.absorb(features.reshape(-1, features.shape[-1]))
-
-    def _merge(self, other: Self) -> None:
-        self._buffer.merge(other._buffer)
-
-    def _compact(self) -> None:
-        # As many rows as the bank will have: no part's covering radius then exceeds the whole's.
-        self._buffer.compact(self.bank_size)
-
-    def _finish(self) -> None:
-        self.bank_ = self._buffer.finish()
-        del self._buffer
-        self._restored()
-
-    def _resume(self) -> None:
-        self._begin()
-        self._buffer.absorb(self.bank_)
-
-    def _pause(self) -> dict[str, npt.NDArray[Any]]:
-        return self._buffer.state()
-
-    def _unpause(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        self._buffer = CoresetBuffer.restore(arrays)
-
-    def _restored(self) -> None:
-        self._search = NearestRows(self.bank_, precision=self.precision)
+        return features.reshape(-1, features.shape[-1])
 
     def _infer(self, batch: ImageBatch) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         (features,) = self.features.encode(batch.pixels)

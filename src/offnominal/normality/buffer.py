@@ -49,7 +49,7 @@ class CoresetBuffer:
         #: whether rows have been given up, so that the result is no longer the exact greedy one
         self.reduced = False
         self._held = 0
-        self._rows = np.empty((0, 0), np.float32)
+        self._blocks: list[npt.NDArray[np.float32]] = []
 
     def __len__(self) -> int:
         """Rows held now."""
@@ -59,28 +59,17 @@ class CoresetBuffer:
         """Add rows (n, d); they are copied."""
         if rows.ndim != 2 or not rows.shape[1]:
             raise ValueError(f"a coreset needs rows of shape (n, d), got {rows.shape}")
-        if self._rows.size and rows.shape[1] != self._rows.shape[1]:
-            raise ValueError(f"rows must stay {self._rows.shape[1]} wide, got {rows.shape[1]}")
         if not np.isfinite(rows).all():
             raise ValueError("a coreset needs finite rows; remove those with NaN or infinity first")
+        self._take(rows, copy=True)
         self.seen += len(rows)
-        capacity = self._capacity(rows.shape[1])
-        while len(rows):
-            if self._held >= capacity:
-                self.compact()
-            part = rows[: capacity - self._held]
-            self._make_room(len(part), rows.shape[1], capacity)
-            self._rows[self._held : self._held + len(part)] = part
-            self._held += len(part)
-            rows = rows[len(part) :]
         return self
 
     def merge(self, other: CoresetBuffer) -> Self:
         """Add what another buffer holds, as if its rows had come after these; the other is left as it is."""
-        seen = self.seen + other.seen
-        if other._held:
-            self.absorb(other._rows[: other._held])
-        self.seen = seen
+        for block in other._blocks:
+            self._take(block, copy=False)  # what is held is never written to, so both may hold it
+        self.seen += other.seen
         self.reduced |= other.reduced
         return self
 
@@ -89,14 +78,13 @@ class CoresetBuffer:
         if not self._held:
             return self
         if rows is None:
-            rows = self._summary(self._rows.shape[1])
+            rows = self._summary(self._blocks[0].shape[1])
         if rows < 1:
             raise ValueError(f"a summary needs at least one row, got {rows}")
         if self._held > rows:
-            kept = self._reduce(rows)
+            self._blocks = [self._reduce(rows)]
+            self._held = len(self._blocks[0])
             self.reduced = True
-            self._held = len(kept)
-            self._rows[: self._held] = kept
         return self
 
     def finish(self) -> npt.NDArray[np.float32]:
@@ -115,17 +103,31 @@ class CoresetBuffer:
         """Everything there is, as arrays."""
         projection = -1 if self.projection is None else self.projection
         settings = [self.budget_bytes, self.size, self.seed, projection, self.seen, int(self.reduced)]
-        return {"rows": self._rows[: self._held].copy(), "settings": np.array(settings, np.int64)}
+        rows = np.concatenate(self._blocks) if self._blocks else np.empty((0, 0), np.float32)
+        return {"rows": rows, "settings": np.array(settings, np.int64)}
 
     @classmethod
     def restore(cls, state: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Buffer from what `state` returned."""
         budget_bytes, size, seed, projection, seen, reduced = (int(value) for value in state["settings"])
         buffer = cls(budget_bytes, size, seed=seed, projection=None if projection < 0 else projection)
-        rows = np.array(state["rows"], np.float32, order="C")
-        buffer.seen, buffer.reduced, buffer._held = seen, bool(reduced), len(rows)
-        buffer._rows = rows
+        buffer.seen, buffer.reduced = seen, bool(reduced)
+        if len(state["rows"]):
+            buffer._blocks = [np.array(state["rows"], np.float32, order="C")]
+            buffer._held = len(state["rows"])
         return buffer
+
+    def _take(self, rows: npt.NDArray[np.floating], *, copy: bool) -> None:
+        """Hold rows (n, d), reducing what is held where the budget is full."""
+        if self._blocks and rows.shape[1] != self._blocks[0].shape[1]:
+            raise ValueError(f"rows must stay {self._blocks[0].shape[1]} wide, got {rows.shape[1]}")
+        capacity = self._capacity(rows.shape[1])
+        while len(rows):
+            if self._held >= capacity:
+                self.compact()
+            part, rows = rows[: capacity - self._held], rows[capacity - self._held :]
+            self._blocks.append(np.array(part, np.float32, order="C", copy=copy or None))
+            self._held += len(part)
 
     def _capacity(self, width: int) -> int:
         return max(self.budget_bytes // (4 * width), 2 * self.size)
@@ -133,16 +135,12 @@ class CoresetBuffer:
     def _summary(self, width: int) -> int:
         return max(self.size, min(self.summary * self.size, self._capacity(width) // 2))
 
-    def _make_room(self, more: int, width: int, capacity: int) -> None:
-        """Grow by doubling up to the capacity: rows are seldom copied, and never held twice when full."""
-        if self._held + more > len(self._rows):
-            room = np.empty((min(capacity, max(self._held + more, 2 * len(self._rows))), width), np.float32)
-            room[: self._held] = self._rows[: self._held] if self._held else 0
-            self._rows = room
-
     def _reduce(self, rows: int) -> npt.NDArray[np.float32]:
-        held = self._rows[: self._held]
-        kept: npt.NDArray[np.float32] = held[
-            greedy_coreset(held, rows, seed=self.seed, projection=self.projection)
-        ]
+        chosen = greedy_coreset(self._blocks, rows, seed=self.seed, projection=self.projection)
+        starts = np.cumsum([0, *map(len, self._blocks)])
+        owner = np.searchsorted(starts, chosen, side="right") - 1
+        kept = np.empty((len(chosen), self._blocks[0].shape[1]), np.float32)
+        for number, block in enumerate(self._blocks):
+            mine = owner == number
+            kept[mine] = block[chosen[mine] - starts[number]]
         return kept

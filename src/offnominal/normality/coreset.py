@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from offnominal.normality.projection import RandomProjection
 
 
 def greedy_coreset(
-    rows: npt.NDArray[np.floating],
+    rows: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]],
     k: int,
     *,
     seed: int = 0,
@@ -23,8 +24,8 @@ def greedy_coreset(
 
     Parameters
     ----------
-    rows : ndarray, shape (n, d)
-        Finite floating-point rows.
+    rows : ndarray, shape (n, d), or sequence of such
+        Finite floating-point rows; those of a sequence are numbered through.
     k : int
         Rows to choose.
     seed : int, default 0
@@ -49,12 +50,14 @@ def greedy_coreset(
 
     Source: Roth et al., CVPR 2022, Algorithm 1 (approximate start: the authors' code); Gonzalez 1985.
     """
-    if rows.ndim != 2 or not len(rows) or not rows.shape[1]:
-        raise ValueError(f"a coreset needs rows of shape (n, d), got {rows.shape}")
+    blocks = [rows] if isinstance(rows, np.ndarray) else list(rows)
+    widths = {block.shape[1] if block.ndim == 2 else 0 for block in blocks}
+    n = sum(map(len, blocks))
+    if len(widths) != 1 or not n or not (width := widths.pop()):
+        raise ValueError(f"a coreset needs rows of shape (n, d), got {[block.shape for block in blocks]}")
     if k < 1 or start < 1:
         raise ValueError(f"k and start must be positive, got {k} and {start}")
-    n, width = rows.shape
-    points = RandomProjection(width, projection or width, seed=seed)(rows)
+    points = RandomProjection(width, projection or width, seed=seed)(blocks)
     if not np.isfinite(points).all():
         raise ValueError("a coreset needs finite rows; remove those with NaN or infinity first")
     # A shift changes no distance and keeps the rounding of ‖x‖² + ‖c‖² − 2x·c small.

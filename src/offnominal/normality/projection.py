@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,16 +39,21 @@ class RandomProjection:
             drawn = generator(seed, "projection", f"{inputs}x{outputs}").standard_normal((inputs, outputs))
             self.matrix = (drawn / np.sqrt(outputs)).astype(np.float32)
 
-    def __call__(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Project rows (n, C) to (n, min(C, P)), float32; always a new array."""
-        width = rows.shape[1] if self.matrix is None else self.matrix.shape[1]
-        projected = np.empty((len(rows), width), np.float32)
-        for start in range(0, len(rows), self.block):
-            piece = rows[start : start + self.block]
-            if self.matrix is None:
-                projected[start : start + self.block] = piece
-            else:
-                np.matmul(
-                    piece.astype(np.float32, copy=False), self.matrix, out=projected[start:][: len(piece)]
-                )
+    def __call__(
+        self, rows: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]]
+    ) -> npt.NDArray[np.float32]:
+        """Project rows (n, C), or a sequence of blocks of rows, to (n, min(C, P)), float32, a new array."""
+        blocks = [rows] if isinstance(rows, np.ndarray) else rows
+        width = blocks[0].shape[1] if self.matrix is None else self.matrix.shape[1]
+        projected = np.empty((sum(map(len, blocks)), width), np.float32)
+        done = 0
+        for block in blocks:
+            for start in range(0, len(block), self.block):
+                piece = block[start : start + self.block]
+                into = projected[done : done + len(piece)]
+                if self.matrix is None:
+                    into[:] = piece
+                else:
+                    np.matmul(piece.astype(np.float32, copy=False), self.matrix, out=into)
+                done += len(piece)
         return projected
