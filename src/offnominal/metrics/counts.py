@@ -93,8 +93,12 @@ def count_pixels(
     # equals a level.
     cuts = np.empty(2 * k + 2, dtype=np.intp)
     cuts[0], cuts[-1] = 0, n
-    cuts[1:-1:2] = np.searchsorted(values, levels, side="left")
-    cuts[2:-1:2] = np.searchsorted(values, levels, side="right")
+    first: NDArray[np.intp] = np.searchsorted(values, levels, side="left")
+    # Few levels are met again right after their first pixel: only those are searched from the right.
+    after: NDArray[np.intp] = first + 1
+    again = np.flatnonzero(values[np.minimum(after, n - 1)] == levels)
+    after[again] = np.searchsorted(values, levels[again], side="right")
+    cuts[1:-1:2], cuts[2:-1:2] = first, after
     normal = np.diff(cuts).astype(np.float64)
     normal[1::2] -= hits
     thresholds = np.empty(2 * k + 1, dtype=values.dtype)

@@ -22,7 +22,6 @@ AIM = 2.0**-13
 ROUNDS = 8
 # One pixel in so many is looked at to choose the bins; odd, so that all columns of a map are met.
 SAMPLED = 13
-_NONE = np.zeros(0, dtype=np.float32)
 
 
 class PixelCounter:
@@ -40,6 +39,7 @@ class PixelCounter:
         self._exact = exact
         self._regions = regions
         self._seen = 0
+        self._values: NDArray[np.floating] = np.empty(0, dtype=np.float32)
         self._clear()
         self._bins: FloatBins | None = None
         # Rows: all pixels, anomalous pixels, overlap with regions.
@@ -114,11 +114,12 @@ class PixelCounter:
         self._take(values)
 
     def counts(self) -> ThresholdCounts:
-        """Counts of everything added so far."""
+        """Counts of everything that was added; nothing can be added afterwards."""
         if self._bins is None:
             anomalous, weighted, weights, regions = self._marks()
-            values = np.concatenate(self._pieces) if self._pieces else _NONE
-            return count_pixels(values, anomalous, weighted, weights, self._region_count + regions)
+            return count_pixels(
+                self._values[: self._pending], anomalous, weighted, weights, self._region_count + regions
+            )
         self._flush()
         order, least = self._bins.rising()
         everything, anomalous_in, overlap = self._histogram
@@ -134,20 +135,29 @@ class PixelCounter:
         )
 
     def _admit(self, scores: ArrayLike) -> NDArray[np.floating]:
-        given = np.asarray(scores)
-        if self._exact and given.dtype != np.float32:
-            values: NDArray[np.floating] = np.array(given, dtype=np.float64).ravel()
-        else:
-            with np.errstate(over="ignore"):
-                # A copy: the caller may use one buffer for all its maps.
-                values = np.array(given, dtype=np.float32).ravel()
+        """Copy a map's scores behind the pending ones; they are pending once `_take` is called."""
+        given = np.asarray(scores).ravel()
+        values = self._room(
+            len(given), np.dtype(np.float64) if self._exact and given.dtype != np.float32 else None
+        )
+        with np.errstate(over="ignore"):
+            values[:] = given
         # Extremes carry NaN and infinities along, at a fraction of the cost of looking at each pixel.
         if len(values) and not (np.isfinite(values.min()) and np.isfinite(values.max())):
             raise ValueError(f"map {self._seen}: scores must be finite numbers within float32")
         return values
 
+    def _room(self, more: int, wider: np.dtype[np.float64] | None) -> NDArray[np.floating]:
+        """Space for so many scores behind the pending ones; a page that is not written to costs nothing."""
+        dtype = wider or self._values.dtype
+        end = self._pending + more
+        if end > len(self._values) or dtype != self._values.dtype:
+            grown = np.empty(max(end, 2 * len(self._values) if self._exact else KEPT), dtype=dtype)
+            grown[: self._pending] = self._values[: self._pending]
+            self._values = grown
+        return self._values[self._pending : end]
+
     def _take(self, values: NDArray[np.floating]) -> None:
-        self._pieces.append(values)
         self._pending += len(values)
         self._seen += 1
         if not self._exact and self._pending > (KEPT if self._bins is None else BLOCK):
@@ -155,7 +165,6 @@ class PixelCounter:
 
     def _clear(self) -> None:
         self._pending = 0
-        self._pieces: list[NDArray[np.floating]] = []
         self._runs: list[tuple[int, Runs]] = []
         self._anomalous: list[Positions] = []
         self._weighted: list[Positions] = []
@@ -176,7 +185,7 @@ class PixelCounter:
     def _flush(self) -> None:
         """Move what is pending into the histogram."""
         anomalous, weighted, weights, regions = self._marks()
-        values = np.concatenate(self._pieces).astype(np.float32, copy=False) if self._pieces else _NONE
+        values = self._values[: self._pending]
         if self._bins is None:
             self._bins = FloatBins()
             self._histogram = np.zeros((3, len(self._bins)))
