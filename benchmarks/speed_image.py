@@ -1,10 +1,11 @@
 """Speed and memory of the default image detector beside anomalib's PatchCore.
 
     python benchmarks/speed_image.py --data DIR --out results --peer-python FOLDER/venv/bin/python
-        [--set ball_screw] [--images 200] [--many 5000] [--rounds 7] [--fit-rounds 3]
+        [--set ball_screw] [--images 200] [--many 5000] [--rounds 7] [--fit-rounds 3] [--encoder NAME]
 
 Both sides get the same decoded pixels at model size, the same weights and levels, a bank of as many rows (1 %
-of the patches) and the same threads, and take turns; figures are medians over the turns. Parts that are done
+of the patches) and the same threads, and take turns; figures are medians over the turns. An encoder whose
+weights are not installed gets random ones, the same on both sides: they cost the same. Parts that are done
 are kept in OUT/speed_image.json and not done again. Writes OUT/speed_image.md.
 """
 
@@ -28,17 +29,20 @@ import numpy as np
 
 from offnominal.bench import layouts
 from offnominal.bench.machine import describe, header, peak_bytes
+from offnominal.core.errors import WeightsUnavailable
 from offnominal.core.progress import say, shown
+from offnominal.core.seeds import generator
 from offnominal.core.store import read_json, write_json, write_text
 from offnominal.core.threads import blas_threads, budget
 from offnominal.data import resize, to_rgb
-from offnominal.encoders import image_encoder
+from offnominal.encoders import image_encoder, network
+from offnominal.encoders.network import random_state
 from offnominal.encoders.weights import resolve
 from offnominal.normality import NearestRows
 from offnominal.persistence import make
 from offnominal.report import Column, markdown_table
 
-ENCODER = "efficientnet_lite2"
+DEFAULT = "efficientnet_lite2"
 SIDE = 256
 SERVER = Path(__file__).parent / "peers" / "anomalib_server.py"
 
@@ -113,19 +117,29 @@ def precisions() -> list[str]:
     return ["bf16", "fp32"] if describe()["bf16"] else ["fp32"]
 
 
-def rows_of(images: int) -> int:
+def weights_of(encoder: str) -> str | None:
+    """What a detector is told about the weights: nothing where they are installed, else random ones."""
+    try:
+        resolve(encoder)
+    except WeightsUnavailable:
+        return "random"
+    return None
+
+
+def rows_of(encoder: str, images: int) -> int:
     """Rows of a bank of 1 % of all patches."""
-    grids = image_encoder(ENCODER, size=SIDE).grids
+    grids = image_encoder(encoder, size=SIDE, weights=weights_of(encoder)).grids
     return int(images * max(height * width for height, width in grids) * 0.01)
 
 
-def patchcore(precision: str, rows: int | None) -> Any:
-    return make("patchcore", precision=precision, **({} if rows is None else {"bank_size": rows}))
+def patchcore(encoder: str, precision: str, rows: int | None) -> Any:
+    bank = {} if rows is None else {"bank_size": rows}
+    return make("patchcore", encoder=encoder, weights=weights_of(encoder), precision=precision, **bank)
 
 
-def fit_part(peer: Peer, pixels: np.ndarray, rounds: int) -> dict[str, Any]:
+def fit_part(peer: Peer, encoder: str, pixels: np.ndarray, rounds: int) -> dict[str, Any]:
     """Fit on all images: ours with its calibration, the peer's features and coreset."""
-    rows, images = rows_of(len(pixels)), list(pixels)
+    rows, images = rows_of(encoder, len(pixels)), list(pixels)
     stages: list[dict[str, Any]] = []
 
     def theirs() -> float:
@@ -134,9 +148,11 @@ def fit_part(peer: Peer, pixels: np.ndarray, rounds: int) -> dict[str, Any]:
 
     works: dict[str, Callable[[], float]] = {}
     for precision in precisions():
-        works[f"ours {precision}"] = lambda p=precision: seconds_of(lambda: patchcore(p, rows).fit(images))
+        works[f"ours {precision}"] = lambda p=precision: seconds_of(
+            lambda: patchcore(encoder, p, rows).fit(images)
+        )
         works[f"ours {precision}, default bank"] = lambda p=precision: seconds_of(
-            lambda: patchcore(p, None).fit(images)
+            lambda: patchcore(encoder, p, None).fit(images)
         )
     works["anomalib"] = theirs
     found = turns(works, rounds)
@@ -152,15 +168,15 @@ def fit_part(peer: Peer, pixels: np.ndarray, rounds: int) -> dict[str, Any]:
 
 
 def detection_part(
-    peer: Peer, train: np.ndarray, test: np.ndarray, rounds: int, peer_batch: int
+    peer: Peer, encoder: str, train: np.ndarray, test: np.ndarray, rounds: int, peer_batch: int
 ) -> dict[str, Any]:
     """Detection in batches and one by one, and the least it could take: backbone and search alone."""
-    rows, images = rows_of(len(train)), list(test)
+    rows, images = rows_of(encoder, len(train)), list(test)
     peer.ask(do="fit", count=len(train))
     works: dict[str, Callable[[], float]] = {}
     for precision in precisions():
-        detector = patchcore(precision, rows).fit(list(train))
-        encoder = image_encoder(ENCODER, size=SIDE, precision=precision)
+        detector = patchcore(encoder, precision, rows).fit(list(train))
+        backbone = image_encoder(encoder, size=SIDE, precision=precision, weights=weights_of(encoder))
         search = NearestRows(detector.bank_, precision=precision)
         (features,) = detector.features.encode(test)
         queries = features.reshape(-1, features.shape[-1])
@@ -171,9 +187,9 @@ def detection_part(
         def singly(detector: Any = detector) -> float:
             return seconds_of(lambda: [list(detector.detect([image])) for image in images])
 
-        def least(encoder: Any = encoder, search: Any = search, queries: Any = queries) -> float:
+        def least(backbone: Any = backbone, search: Any = search, queries: Any = queries) -> float:
             with blas_threads():
-                return seconds_of(lambda: encoder.encode(test)) + seconds_of(lambda: search.search(queries))
+                return seconds_of(lambda: backbone.encode(test)) + seconds_of(lambda: search.search(queries))
 
         works[f"ours {precision}"] = all_of
         works[f"ours {precision}, one by one"] = singly
@@ -228,19 +244,24 @@ def import_part(rounds: int) -> dict[str, list[float]]:
 
 
 @contextlib.contextmanager
-def the_peer(python: Path | None, pixels: np.ndarray) -> Iterator[Peer]:
+def the_peer(python: Path | None, encoder: str, pixels: np.ndarray) -> Iterator[Peer]:
     """The peer's process on these pixels."""
     if python is None:
         raise SystemExit("this part needs --peer-python (see benchmarks/peers/setup.py)")
     folder = Path(tempfile.mkdtemp())
     np.save(folder / "images.npy", pixels)
-    levels = image_encoder(ENCODER, size=SIDE).levels
+    weights = folder / "weights.npz"
+    if weights_of(encoder):
+        np.savez(weights, **random_state(network(encoder), generator(0, "encoders", encoder)))
+    else:
+        weights = resolve(encoder).path
+    levels = image_encoder(encoder, size=SIDE, weights=weights_of(encoder)).levels
     task = {
         "model": "patchcore",
-        "backbone": ENCODER,
+        "backbone": encoder,
         "layers": list(levels),
         "image_size": SIDE,
-        "weights": str(resolve(ENCODER).path),
+        "weights": str(weights),
         "images": str(folder / "images.npy"),
         "threads": budget(),
         "coreset_ratio": 0.01,
@@ -269,15 +290,17 @@ def page(parts: dict[str, Any]) -> str:
         [part["machine"] for part in parts.values()],
     )
     text += (
-        "PatchCore with EfficientNet-Lite2 at 256 × 256: the same pixels, weights, levels, bank rows and "
+        "PatchCore at 256 × 256: the same pixels, weights, levels, bank rows and "
         "threads on both sides, in turns; medians over the turns, ratios within a turn. Ours from decoded "
         "pixels to records with score, verdict, map and regions; the peer's from normalised tensors to score "
         "and map.\n"
     )
-    if "detection" in parts:
-        text += f"\n## Detection\n\n{_detection_table(parts['detection'])}"
-    if "fit" in parts:
-        text += f"\n## Fit\n\n{_fit_table(parts['fit'])}"
+    for name, part in parts.items():
+        work, _, encoder = name.partition(" ")
+        if work == "detection":
+            text += f"\n## Detection, {encoder}\n\n{_detection_table(part)}"
+        elif work == "fit":
+            text += f"\n## Fit, {encoder}\n\n{_fit_table(part)}"
     if "memory" in parts:
         text += f"\n## Peak memory\n\n{_memory_table(parts)}"
     if "import" in parts:
@@ -352,8 +375,8 @@ def _memory_table(parts: dict[str, Any]) -> str:
         }
         for entry in parts["memory"]["found"]
     ]
-    if "fit" in parts:
-        found = parts["fit"]["found"]
+    if (fit := f"fit {DEFAULT}") in parts:
+        found = parts[fit]["found"]
         rows.append(
             {
                 "what": "anomalib",
@@ -381,6 +404,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--set", default="ball_screw")
+    parser.add_argument("--encoder", default=DEFAULT)
     parser.add_argument("--images", type=int, default=200, help="images that are fitted, and detected")
     parser.add_argument("--many", type=int, default=5000, help="training images of the large memory run")
     parser.add_argument("--rounds", type=int, default=7)
@@ -405,23 +429,24 @@ def main() -> None:
         split = layouts.load(asked.set, asked.data)
         train, decode = decoded(split.train, asked.images)
         test, _ = decoded(split.test, asked.images)
-        for name in asked.parts.split(","):
+        for work in asked.parts.split(","):
+            name = f"{work} {asked.encoder}" if work in ("fit", "detection") else work
             if name in parts:
                 continue
-            if name == "import":
+            if work == "import":
                 keep(name, import_part(3 * asked.rounds))
-            elif name == "memory":
+            elif work == "memory":
                 keep(name, memory_part(asked.data, asked.set, [asked.images, asked.many]))
-            elif name == "fit":
-                with the_peer(asked.peer_python, train) as peer:
-                    keep(name, fit_part(peer, train, asked.fit_rounds))
-            elif name == "detection":
+            elif work == "fit":
+                with the_peer(asked.peer_python, asked.encoder, train) as peer:
+                    keep(name, fit_part(peer, asked.encoder, train, asked.fit_rounds))
+            elif work == "detection":
                 # one file of pixels serves both: the training images come first
-                with the_peer(asked.peer_python, np.concatenate([train, test])) as peer:
-                    found = detection_part(peer, train, test, asked.rounds, asked.peer_batch)
+                with the_peer(asked.peer_python, asked.encoder, np.concatenate([train, test])) as peer:
+                    found = detection_part(peer, asked.encoder, train, test, asked.rounds, asked.peer_batch)
                 keep(name, found, decode_ms=decode)
             else:
-                raise SystemExit(f"there is no part {name!r}; there are import, detection, fit and memory")
+                raise SystemExit(f"there is no part {work!r}; there are import, detection, fit and memory")
     write_text(asked.out / "speed_image.md", page(parts))
 
 

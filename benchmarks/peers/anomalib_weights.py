@@ -1,8 +1,9 @@
 """The peer's backbone with the very weights offnominal uses. Runs in the peer's environment.
 
-Two backbones are known, both named by the index of a flat block, as offnominal names its levels:
-``efficientnet_lite2`` (blocks 0…20, timm's ``tf_efficientnet_lite2``) and ``mobilenet_v2`` (blocks 0…17,
-the inverted residuals' ``features.1`` … and the last convolution, torchvision's ``mobilenet_v2``).
+Two backbones name their levels by the index of a flat block, as offnominal does: ``efficientnet_lite2``
+(blocks 0…20, timm's ``tf_efficientnet_lite2``) and ``mobilenet_v2`` (blocks 0…17, the inverted residuals'
+``features.1`` … and the last convolution, torchvision's ``mobilenet_v2``). Torchvision's residual networks
+have the same names on both sides.
 """
 
 from __future__ import annotations
@@ -26,11 +27,10 @@ OUTSIDE_BLOCKS = {
 # input = (pixel - mean) / scale, pixel in 0…255
 NORMALISATION = {
     "efficientnet_lite2": ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
-    "mobilenet_v2": (
-        tuple(255 * v for v in (0.485, 0.456, 0.406)),
-        tuple(255 * v for v in (0.229, 0.224, 0.225)),
-    ),
 }
+IMAGENET = (tuple(255 * v for v in (0.485, 0.456, 0.406)), tuple(255 * v for v in (0.229, 0.224, 0.225)))
+TORCHVISION = ("mobilenet_v2", "resnet18", "resnet34", "resnet50", "wide_resnet50_2")
+NORMALISATION |= dict.fromkeys(TORCHVISION, IMAGENET)
 
 
 def stage_of(block: int) -> tuple[int, int]:
@@ -137,10 +137,10 @@ def build(backbone: str, weights: str | Path, side: int = 256) -> nn.Module:
         model = timm.create_model("tf_efficientnet_lite2", pretrained=False)
         if any(re.match(r"_blocks\.", key) for key in tensors):
             tensors = {lite2_key(key): value for key, value in tensors.items()}
-    elif backbone == "mobilenet_v2":
-        from torchvision.models import mobilenet_v2
+    elif backbone in TORCHVISION:
+        import torchvision
 
-        model = mobilenet_v2(weights=None)
+        model = getattr(torchvision.models, backbone)(weights=None)
     else:
         raise ValueError(f"unknown backbone {backbone!r}")
     missing, unexpected = model.load_state_dict(tensors, strict=False)

@@ -51,6 +51,8 @@ class EmbeddingKNN(BankedImageDetector):
         Cut larger images into overlapping square tiles of this side.
     runtime, precision : str, default "auto"
         Runtime and precision of the encoder and the search.
+    weights : str, optional
+        File or folder of the encoder's weights, or "random"; None takes those that are installed.
     seed : int, default 0
 
     Notes
@@ -68,6 +70,7 @@ class EmbeddingKNN(BankedImageDetector):
         tile: int | None = None,
         runtime: str = "auto",
         precision: Precision = "auto",
+        weights: str | None = None,
         seed: int = 0,
     ) -> None:
         self.encoder = encoder
@@ -78,6 +81,7 @@ class EmbeddingKNN(BankedImageDetector):
         self.tile = tile
         self.runtime = runtime
         self.precision = precision
+        self.weights = weights
         self.seed = seed
 
     def _head(self) -> PoolHead:

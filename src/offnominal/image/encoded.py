@@ -15,14 +15,15 @@ Precision = Literal["auto", "fp32", "bf16"]
 class EncodedImageDetector(ImageDetector):
     """Base of image detectors that score features of a frozen encoder.
 
-    A method has the constructor arguments ``encoder``, ``levels``, ``runtime`` and ``precision`` beside
-    those of `ImageDetector`, and says which head it puts on the encoder.
+    A method has the constructor arguments ``encoder``, ``levels``, ``runtime``, ``precision`` and ``weights``
+    beside those of `ImageDetector`, and says which head it puts on the encoder.
     """
 
     encoder: str
     levels: tuple[int | str, ...] | None
     runtime: str
     precision: Precision
+    weights: str | None
 
     def _head(self) -> Head:
         """What is made of the encoder's levels."""
@@ -42,6 +43,7 @@ class EncodedImageDetector(ImageDetector):
             runtime=self.runtime,
             precision=self.precision,
             head=self._head(),
+            weights=self.weights,
         )
 
     def _environment(self) -> dict[str, Any]:

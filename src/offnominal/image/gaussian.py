@@ -54,6 +54,8 @@ class Gaussian(EncodedImageDetector):
         Cut larger images into overlapping square tiles of this side.
     runtime, precision : str, default "auto"
         Runtime and precision of the encoder.
+    weights : str, optional
+        File or folder of the encoder's weights, or "random"; None takes those that are installed.
     seed : int, default 0
         Seed of the calibration's split.
 
@@ -78,6 +80,7 @@ class Gaussian(EncodedImageDetector):
         tile: int | None = None,
         runtime: str = "auto",
         precision: Precision = "auto",
+        weights: str | None = None,
         seed: int = 0,
     ) -> None:
         self.encoder = encoder
@@ -88,6 +91,7 @@ class Gaussian(EncodedImageDetector):
         self.tile = tile
         self.runtime = runtime
         self.precision = precision
+        self.weights = weights
         self.seed = seed
 
     least_items = 2

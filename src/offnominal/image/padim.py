@@ -53,6 +53,8 @@ class PaDiM(EncodedImageDetector):
         Cut larger images into overlapping square tiles of this side.
     runtime, precision : str, default "auto"
         Runtime and precision of the encoder.
+    weights : str, optional
+        File or folder of the encoder's weights, or "random"; None takes those that are installed.
     seed : int, default 0
         Seed of the channels drawn.
 
@@ -74,6 +76,7 @@ class PaDiM(EncodedImageDetector):
         tile: int | None = None,
         runtime: str = "auto",
         precision: Precision = "auto",
+        weights: str | None = None,
         seed: int = 0,
     ) -> None:
         self.encoder = encoder
@@ -85,6 +88,7 @@ class PaDiM(EncodedImageDetector):
         self.tile = tile
         self.runtime = runtime
         self.precision = precision
+        self.weights = weights
         self.seed = seed
 
     least_items = 2

@@ -64,6 +64,8 @@ class PatchCore(BankedImageDetector):
         Cut larger images into overlapping square tiles of this side.
     runtime, precision : str, default "auto"
         Runtime and precision of the encoder and the search.
+    weights : str, optional
+        File or folder of the encoder's weights, or "random"; None takes those that are installed.
     seed : int, default 0
 
     Notes
@@ -90,6 +92,7 @@ class PatchCore(BankedImageDetector):
         tile: int | None = None,
         runtime: str = "auto",
         precision: Precision = "auto",
+        weights: str | None = None,
         seed: int = 0,
     ) -> None:
         self.encoder = encoder
@@ -105,6 +108,7 @@ class PatchCore(BankedImageDetector):
         self.tile = tile
         self.runtime = runtime
         self.precision = precision
+        self.weights = weights
         self.seed = seed
 
     def _head(self) -> PatchHead:

@@ -93,9 +93,9 @@ def count_pixels(
     # equals a level.
     cuts = np.empty(2 * k + 2, dtype=np.intp)
     cuts[0], cuts[-1] = 0, n
-    first: NDArray[np.intp] = np.searchsorted(values, levels, side="left")
+    first = np.asarray(np.searchsorted(values, levels, side="left"))
     # Few levels are met again right after their first pixel: only those are searched from the right.
-    after: NDArray[np.intp] = first + 1
+    after = np.asarray(first + 1)
     again = np.flatnonzero(values[np.minimum(after, n - 1)] == levels)
     after[again] = np.searchsorted(values, levels[again], side="right")
     cuts[1:-1:2], cuts[2:-1:2] = first, after
