@@ -23,7 +23,7 @@ class EncodedImageDetector(ImageDetector):
     levels: tuple[int | str, ...] | None
     runtime: str
     precision: Precision
-    weights: str | None
+    weights: str | None = None
 
     def _head(self) -> Head:
         """What is made of the encoder's levels."""
