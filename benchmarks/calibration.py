@@ -66,7 +66,8 @@ def pictures_of(pool: LabelledImages) -> Pictures:
         )
         for reference, number in zip(pool.references, alike, strict=True)
     ]
-    return Pictures(pool.name, references, [resize(to_rgb(image), (SIDE, SIDE)) for image in images])
+    small = [np.rint(resize(to_rgb(image), (SIDE, SIDE))).astype(np.uint8) for image in images]
+    return Pictures(pool.name, references, small)
 
 
 def one_split(pictures: Pictures, detector: str, number: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from offnominal.core.seeds import generator
 from offnominal.core.source import Reference
 from offnominal.core.store import write_text
 from offnominal.core.threads import blas_threads
-from offnominal.data import resize, resize_map, to_rgb
+from offnominal.data import resize_map
 from offnominal.detector import Detector
 from offnominal.persistence import make
 from offnominal.report import Column, csv_text, markdown_table
@@ -41,7 +41,6 @@ SETS = ["ball_screw", "brain_mri", "deep_pcb", "magnetic_tile"]
 BANKS = [500, 1000, 2000, 4000, 8000]
 LEVELS = [(10, 14, 19), (10, 19), (7, 15), (15, 19), (7, 14, 19), (6, 10, 14, 19)]
 SIZES = [224, 256, 320]
-LARGEST = 320  # images are kept at this side
 TIMED = 16
 ROUNDS = 5
 
@@ -58,8 +57,8 @@ def thinned(source: LabelledImages, cap: int) -> LabelledImages:
 
 
 def decoded(source: LabelledImages) -> Pictures:
-    """Images and masks of a source in memory, scaled to `LARGEST` pixels a side."""
-    pixels = [resize(to_rgb(source.read(at).value), (LARGEST, LARGEST)) for at in range(len(source))]
+    """Images of a source in memory, and their masks at the common size."""
+    pixels = [source.read(at).value for at in range(len(source))]
     masks = []
     for at in range(len(source)):
         mask = source.mask(at)

@@ -91,7 +91,7 @@ def decoded(source: layouts.LabelledImages, count: int) -> tuple[np.ndarray, flo
         began = time.perf_counter()
         image = source.read(position).value
         seconds += time.perf_counter() - began
-        pixels.append(resize(to_rgb(image), (SIDE, SIDE)))
+        pixels.append(np.rint(resize(to_rgb(image), (SIDE, SIDE))).astype(np.uint8))
     return np.stack(pixels), 1e3 * seconds / len(pixels)
 
 

@@ -94,7 +94,7 @@ def close(found: np.ndarray, wanted: np.ndarray, tolerance: float = 1e-4) -> Non
 @pytest.mark.parametrize("name", DETECTORS)
 def test_scores_and_maps_are_the_detectors(pair, name, to, deep):
     made = pair(name, to, deep)
-    assert made.header["input"]["dtype"] == ("float32" if deep else "uint8")
+    assert made.header["input"]["dtype"] == "float32"
     items = photographs(6, 2, deep=deep, marked=True)
     close(made.exported.anomaly_score(items), made.detector.anomaly_score(items))
     if made.detector.card.localises:
@@ -175,7 +175,7 @@ def test_the_search_keeps_its_digits_far_from_the_origin():
     bank = (offset + random.normal(0, 0.01, (300, 24))).astype(np.float32)
     pixels = (offset[0] + random.normal(0, 0.01, (1, 24, 24, 3))).astype(np.float32)
     rows = pixels[..., 0].reshape(24, 24) + (offset - offset[0]).astype(np.float32)
-    graph = Graph(24, "float32")
+    graph = Graph(24)
     wanted_rows = graph.pixels.take(np.array(0), axis=3).reshape(-1, 24) + (offset - offset[0])
     distances, places = graph.nearest(wanted_rows, bank, 3)
     model = graph.finish({"distances": (distances, [3]), "places": (places.cast("float32"), [3])})
@@ -224,7 +224,7 @@ def test_images_are_aligned_as_the_detector_aligns_them(pair, down, right):
 def test_it_says_what_goes_in_and_how_well_it_agrees(pair):
     made = pair("patchcore", "onnx")
     header = made.header
-    assert header["input"] == {"name": "pixels", "dtype": "uint8", "shape": ["n", SIZE, SIZE, 3]}
+    assert header["input"] == {"name": "pixels", "dtype": "float32", "shape": ["n", SIZE, SIZE, 3]}
     assert set(header["outputs"]) == {"score", "map"}
     assert header["parity"]["images"] >= 8
     assert max(header["parity"]["deviation_from_fp32"].values()) <= header["parity"]["limit"] == 1e-4

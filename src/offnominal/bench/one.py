@@ -49,7 +49,7 @@ def warm(detector: Detector) -> None:
     """Compile the encoder, which a process does once, before anything is timed."""
     encoder = getattr(detector, "features", None)
     if encoder is not None:
-        encoder.encode(np.zeros((1, *encoder.size, 3), np.uint8))
+        encoder.encode(np.zeros((1, *encoder.size, 3), np.float32))
 
 
 def common_size(found: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -29,14 +29,14 @@ class Views:
     Attributes
     ----------
     pixels : list of ndarray (S, S, 3)
-        ``uint8``, or ``float32`` in 0…255 where the training images had more than eight bits.
+        ``float32`` in 0…255.
     boxes : list of (y0, x0, y1, x1)
         Where each view lies in the image.
     shape : (height, width)
         The image's own size.
     """
 
-    pixels: list[npt.NDArray[Any]]
+    pixels: list[npt.NDArray[np.float32]]
     boxes: list[Box]
     shape: tuple[int, int]
 
@@ -45,7 +45,7 @@ class Views:
 class ImageBatch:
     """Views of several images: ``pixels`` (n, S, S, 3), and which views belong to which image."""
 
-    pixels: npt.NDArray[Any]
+    pixels: npt.NDArray[np.float32]
     views: list[Views]
 
 
@@ -137,10 +137,9 @@ class ImageDetector(Detector):
             boxes = tiles(height, width, self.tile, self.tile_overlap)
         return Views([self._view(image[y0:y1, x0:x1]) for y0, x0, y1, x1 in boxes], boxes, (height, width))
 
-    def _view(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _view(self, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         if getattr(self, "deep_", False):
             image = PixelRange(self.pixel_low_, self.pixel_high_).apply(image)
-        # Views of one model are of one type, so that an image scores the same in any batch.
         return resize(to_rgb(image), (self.image_size, self.image_size))
 
     def _collate(self, prepared: list[Views]) -> ImageBatch:

@@ -164,7 +164,6 @@ def _header(detector: ImageDetector, to: str, precision: str, parity: dict[str, 
     outputs: dict[str, Any] = {"score": {"dtype": "float32", "shape": ["n"]}}
     if detector.card.localises:
         outputs["map"] = {"dtype": "float32", "shape": ["n", size, size]}
-    kind = "float32" if detector.deep_ else "uint8"
     return {
         "to": to,
         "precision": precision,
@@ -172,7 +171,7 @@ def _header(detector: ImageDetector, to: str, precision: str, parity: dict[str, 
         "modality": "image",
         "parameters": detector.get_params(),
         "environment": detector._environment(),
-        "input": {"name": "pixels", "dtype": kind, "shape": ["n", size, size, 3]},
+        "input": {"name": "pixels", "dtype": "float32", "shape": ["n", size, size, 3]},
         "outputs": outputs,
         "prepare": {
             "image_size": size,
@@ -210,7 +209,7 @@ def _how(detector: ImageDetector) -> str:
     )
     return (
         f"{spread}{tiles}RGB order, a single channel three times; resize to {size}×{size} whatever the shape "
-        "by a bilinear filter that widens with the reduction (Pillow's BILINEAR)"
+        "by a bilinear filter that widens with the reduction (Pillow's BILINEAR on floats), without rounding"
     )
 
 

@@ -136,13 +136,10 @@ class Graph:
     ----------
     size : int
         S.
-    dtype : {"uint8", "float32"}
-        Type of the pixels.
     """
 
-    def __init__(self, size: int, dtype: str) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.dtype = dtype
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.pixels = Value(self, PIXELS)
@@ -177,7 +174,7 @@ class Graph:
 
     def encode(self, encoder: ImageEncoder) -> list[Value]:
         """Features of the pixels, as `ImageEncoder.encode` gives them."""
-        model = encoder.graph(dtype=self.dtype)
+        model = encoder.graph(dtype="float32")
         self.nodes += model.graph.node
         self.constants += model.graph.initializer
         return [Value(self, output.name) for output in model.graph.output]
@@ -223,8 +220,7 @@ class Graph:
         for name, (value, shape) in outputs.items():
             self.nodes.append(helper.make_node("Identity", [value.name], [name], name=name))
             given.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape]))
-        element = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}[self.dtype]
-        pixels = helper.make_tensor_value_info(PIXELS, element, ["n", self.size, self.size, 3])
+        pixels = helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, ["n", self.size, self.size, 3])
         graph = helper.make_graph(self.nodes, "detector", [pixels], given, self.constants)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="offnominal"

@@ -46,7 +46,7 @@ def held_pixels(detector: ImageDetector, sample: Any) -> npt.NDArray[Any]:
     shares = random.normal(0, 20, (IMAGES, 6, 6, 3))
     soft = 128 + np.einsum("nijc,iy,jx->nyxc", shares, waves, waves, optimize=True)
     pixels: npt.NDArray[Any] = np.clip(soft + random.normal(0, 4, soft.shape), 0, 255).astype(np.float32)
-    return pixels if detector.deep_ else np.rint(pixels).astype(np.uint8)
+    return pixels
 
 
 def by_detector(detector: ImageDetector, pixels: npt.NDArray[Any]) -> Results:

@@ -46,7 +46,7 @@ def exportable(detector: Any) -> ImageDetector:
 def to_onnx(detector: ImageDetector) -> onnx.ModelProto:
     """A fitted detector's scores and maps at model size, from pixels of model size."""
     size = detector.image_size
-    graph = Graph(size, "float32" if detector.deep_ else "uint8")
+    graph = Graph(size)
     scores, places = cast(Exportable, detector)._graph(graph)
     outputs: dict[str, tuple[Value, list[int]]] = {"score": (scores, [])}
     if places is not None:
