@@ -10,6 +10,7 @@ import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -59,6 +60,8 @@ class Detector(ABC):
     map_typical_: float | None = None
     share: float = 1.0
     """Part of a memory budget this object may use: below 1 while several learn side by side."""
+    _checkpoint: Path | None = None
+    """Folder where a method that trains may keep its progress."""
 
     # ---------------------------------------------------------------- parameters
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +51,7 @@ def learn(
     references = [source.references[position] for position in positions]
     order = np.asarray(positions)
     if detector.card.trains:
+        detector._checkpoint = None if checkpoint is None else Path(checkpoint)
         train, held = holdout(references, detector.held_out_share, detector.seed, groups=groups)
         detector._fit(source.subset(order[train]), labels[order[train]])
         return _held_out(detector, source, order[held])
