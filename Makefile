@@ -63,6 +63,7 @@ docs: $(SETUP)
 bench: $(SETUP)
 	$(BIN)/python benchmarks/metrics_speed.py
 	$(BIN)/python benchmarks/normality_speed.py
+	$(BIN)/python benchmarks/series_metrics_speed.py
 	@test -d "$(OFFNOMINAL_DATA)" || { echo "OFFNOMINAL_DATA=DIR names no folder of data sets: speed only" >&2; exit 1; }
 	$(BIN)/offnominal bench image --data "$(OFFNOMINAL_DATA)" --out results
 	$(BIN)/python benchmarks/defaults.py --data "$(OFFNOMINAL_DATA)" --out results --page docs/benchmarks
