@@ -8,8 +8,11 @@ from typing import Any
 from offnominal.core.errors import BadSource
 from offnominal.core.source import Source
 from offnominal.data.image_source import images
+from offnominal.data.tables import tables
 
-READERS: Mapping[str, Callable[[Any], Source]] = {"image": images}
+READERS: Mapping[str, Callable[[Any], Source]] = {"image": images, "table": tables}
+ALIASES = {"vectors": "table"}
+"""Other names of a modality: vectors are a table of numbers."""
 
 
 def open_source(items: Any, modality: str) -> Source:
@@ -27,6 +30,7 @@ def open_source(items: Any, modality: str) -> Source:
     BadSource
         The source is of another modality, or no reader exists for this one.
     """
+    modality = ALIASES.get(modality, modality)
     if isinstance(items, Source):
         if items.modality != modality:
             raise BadSource(f"{items.name}: a source of modality {items.modality}, {modality} is needed")

@@ -1,0 +1,1 @@
+"""Vector detectors: rows of tables, and embeddings of anything."""
