@@ -20,6 +20,7 @@ COMMANDS = {
     "calibrate": "Replace a model's decision: other normal items, another false-alarm rate.",
     "detect": "Score the items of a source, and say which are anomalous and where.",
     "explain": "Say of one item how it scores and why, and draw where.",
+    "audit": "Judge a detector beyond its scores: does it look where the anomaly is?",
     "catalogue": "List the detectors.",
     "export": "Write a model for another runtime, and check that it scores the same.",
     "bench": "Measure detectors on a suite of data sets.",
