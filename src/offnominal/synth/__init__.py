@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from offnominal.synth.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from offnominal.synth.planted import KINDS, Planted, generate, plant
 
-__all__ = ["KINDS", "Planted", "generate", "plant"]
+__all__ = ["CORRUPTIONS", "KINDS", "SEVERITIES", "Planted", "corrupt", "generate", "plant"]
