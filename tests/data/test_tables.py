@@ -166,7 +166,7 @@ def test_broken_text_files_say_where(name: str, tmp_path: Path) -> None:
         ([], "empty list"),
         ([[1.0, 2.0], [3.0]], r"row 1: has shape \(1,\)"),
         ([[1.0, "a"], ["b", 2.0]], r"row 1, column '0': 'b' is a word, row 0 holds a number"),
-        ([{"x": 1.0}, {"x": object()}], r"row 1, column 'x': holds object"),
+        pytest.param([{"x": 1.0}, {"x": object()}], r"row 1, column 'x': holds object", id="an object"),
         (np.zeros(3), r"\(3,\) is no table"),
         (np.zeros((0, 3)), "no rows"),
         (np.zeros((2, 2), complex), "no numbers"),
