@@ -31,9 +31,9 @@ def _some(folder: Path, count: int) -> list[str]:
     return [files[place] for place in np.sort(drawn)]
 
 
-def test_every_image_detector_is_in_the_golden_run() -> None:
-    names = {card.name for card in off.catalogue() if (card.kind, card.modality) == ("detector", "image")}
-    assert names == set(METHODS)
+def test_every_image_detector_that_does_not_train_is_in_the_golden_run() -> None:
+    cards = [card for card in off.catalogue() if (card.kind, card.modality) == ("detector", "image")]
+    assert {card.name for card in cards if not card.trains} == set(METHODS)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def to_graph(module: torch.nn.Module, *examples: torch.Tensor, tolerance: float 
             expected = module(*examples)
             file = Path(folder) / "graph.onnx"
             torch.onnx.export(module, examples, file, opset_version=OPSET, dynamo=False)
-            graph = file.read_bytes()
+            graph = _shaped(file.read_bytes(), _listed(expected))
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise NotSavable(f"{type(module).__name__} cannot be exported: {error}") from error
     finally:
@@ -59,8 +60,7 @@ def to_graph(module: torch.nn.Module, *examples: torch.Tensor, tolerance: float 
     except ValueError as error:
         raise NotSavable(f"{type(module).__name__} does not run when exported: {error}") from error
     found = compiled(*(example.numpy() for example in examples))
-    tensors = expected if isinstance(expected, tuple | list) else (expected,)
-    for number, (tensor, array) in enumerate(zip(tensors, found, strict=True)):
+    for number, (tensor, array) in enumerate(zip(_listed(expected), found, strict=True)):
         if array.shape != tuple(tensor.shape):
             raise NotSavable(
                 f"output {number} of the exported {type(module).__name__} has shape {array.shape}, "
@@ -74,6 +74,22 @@ def to_graph(module: torch.nn.Module, *examples: torch.Tensor, tolerance: float 
                 f"largest value, {tolerance:.1e} is allowed"
             )
     return graph
+
+
+def _listed(outputs: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+
+
+def _shaped(graph: bytes, outputs: Sequence[torch.Tensor]) -> bytes:
+    """A graph that states the shapes of its outputs: the exporter leaves some as names."""
+    import onnx
+
+    model = onnx.load_model_from_string(graph)
+    for port, output in zip(model.graph.output, outputs, strict=True):
+        kind = port.type.tensor_type
+        port.CopyFrom(onnx.helper.make_tensor_value_info(port.name, kind.elem_type, list(output.shape)))
+    stated: bytes = model.SerializeToString(deterministic=True)
+    return stated
 
 
 def compile_module(module: torch.nn.Module, *examples: torch.Tensor) -> Compiled:

@@ -28,6 +28,13 @@ Array = npt.NDArray[Any]
 
 PIXELS = "pixels"
 OPSET, IR_VERSION = 17, 8  # what the encoders' graphs are written in
+ITEMWISE = {
+    "Add", "AveragePool", "BatchNormalization", "Constant", "Conv", "ConvTranspose", "Div", "Elu", "Erf",
+    "Exp", "GlobalAveragePool", "Identity", "LeakyRelu", "MaxPool", "Mul", "Neg", "Relu", "Sigmoid", "Sqrt",
+    "Sub", "Tanh",
+}  # fmt: skip
+"""Layers that treat items alike, whatever their number."""
+
 SPARE = 7  # bank rows proposed beyond those asked for: more than rounding can bring into disorder
 
 
@@ -179,6 +186,48 @@ class Graph:
         self.constants += model.graph.initializer
         return [Value(self, output.name) for output in model.graph.output]
 
+    def network(self, stored: bytes | Array, *inputs: Value) -> list[Value]:
+        """Outputs of a network kept as ONNX, as `nets.export.to_graph` makes it for one item.
+
+        Parameters
+        ----------
+        stored : bytes or (n,) uint8 array
+            Its inputs and outputs have one item along the first axis, and float32 values.
+        *inputs : Value
+            Values (n, …), one for each of its inputs.
+
+        Notes
+        -----
+        The trace of a network for one item may hold that 1 in the shapes it works with, so the network is
+        run for each item by itself (ONNX's Scan), unless it is made of layers that do not ask for shapes.
+        """
+        import onnx
+        from onnx import compose, helper, numpy_helper
+
+        raw = stored.tobytes() if isinstance(stored, np.ndarray) else stored
+        own = f"network{len(self.nodes)}:"
+        body = compose.add_prefix(onnx.load_model_from_string(raw), own).graph
+        given, outputs = [port.name for port in body.input], [port.name for port in body.output]
+        if {node.op_type for node in body.node} <= ITEMWISE:
+            self.nodes += [
+                helper.make_node("Identity", [value.name], [name], name=name)
+                for value, name in zip(inputs, given, strict=True)
+            ]
+            self.nodes += body.node
+            self.constants += body.initializer
+            return [Value(self, name) for name in outputs]
+        axis = f"{own}items"
+        opened = [helper.make_node("Unsqueeze", [f"{name}:item", axis], [name]) for name in given]
+        closed = [helper.make_node("Squeeze", [name, axis], [f"{name}:item"]) for name in outputs]
+        step = helper.make_graph(
+            [*opened, *body.node, *closed],
+            f"{own}step",
+            [_of_item(port) for port in body.input],
+            [_of_item(port) for port in body.output],
+            [*body.initializer, numpy_helper.from_array(np.array([0]), axis)],
+        )
+        return self.several(len(outputs), "Scan", *inputs, body=step, num_scan_inputs=len(given))
+
     def nearest(self, rows: Value, bank: Array, k: int) -> tuple[Value, Value]:
         """Distances (r, k), ascending, and places (r, k) of the bank rows nearest to rows (r, d).
 
@@ -227,3 +276,12 @@ class Graph:
         )
         model.ir_version = IR_VERSION
         return model
+
+
+def _of_item(port: Any) -> Any:
+    """What an input or output is for one item: its shape without the first axis."""
+    from onnx import helper
+
+    kind = port.type.tensor_type
+    shape = [axis.dim_value for axis in kind.shape.dim]
+    return helper.make_tensor_value_info(f"{port.name}:item", kind.elem_type, shape[1:])

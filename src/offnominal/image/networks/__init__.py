@@ -1,0 +1,1 @@
+"""Torch networks of single image methods; imported when a method is fitted, never before."""
