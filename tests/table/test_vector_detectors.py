@@ -107,13 +107,13 @@ def test_iforest_path_lengths() -> None:
 @pytest.mark.parametrize("extension", [0, 2])
 def test_compiled_walk_equals_the_plain_one(extension: int) -> None:
     compiled = pytest.importorskip("offnominal.table.compiled")
-    trees = forest.grow(TRAIN, 20, 128, extension, np.random.default_rng(0))
+    trees, _ = forest.grow(TRAIN, 20, 128, extension, np.random.default_rng(0))
     many = np.concatenate([NEW, TRAIN, NEW, TRAIN])
     np.testing.assert_array_equal(forest._compiled(compiled, trees, many), forest._walked(trees, many))
 
 
 def test_every_sampled_row_ends_in_a_leaf_of_its_own_or_at_the_limit() -> None:
-    trees = forest.grow(TRAIN[:16], 5, 16, 0, np.random.default_rng(0))
+    trees, _ = forest.grow(TRAIN[:16], 5, 16, 0, np.random.default_rng(0))
     inner = trees["children"] >= 0
     assert inner.sum() <= 5 * 15
     assert len(trees["levels"]) == 5 + 2 * inner.sum()
@@ -174,10 +174,10 @@ def test_pca_is_the_mahalanobis_distance_of_correlations() -> None:
     new = (NEW - train.mean(0)) / train.std(0)
     values, vectors = np.linalg.eigh(np.cov(white.T, bias=True))
     terms = (new @ vectors) ** 2 / values
-    np.testing.assert_allclose(_scores("pca", train), terms.sum(1), rtol=0.02)
-    major = _scores("pca", train, major=values[-1] / values.sum() - 1e-3, minor=0.0)
+    np.testing.assert_allclose(_scores("pca", train, ridge=0.0), terms.sum(1), rtol=0.02)
+    major = _scores("pca", train, ridge=0.0, major=values[-1] / values.sum() - 1e-3, minor=0.0)
     np.testing.assert_allclose(major, terms[:, -1], rtol=0.02)
-    last = _scores("pca", train, major=values[-1] / values.sum() - 1e-3, minor=0.25)
+    last = _scores("pca", train, ridge=0.0, major=values[-1] / values.sum() - 1e-3, minor=0.25)
     np.testing.assert_allclose(last, terms[:, -1] + terms[:, 0], rtol=0.02)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
 
@@ -71,7 +73,13 @@ class CBLOF(TableDetector):
     sizes_: npt.NDArray[np.int64]
 
     def _learn_rows(self, rows: Matrix) -> None:
-        centres = kmeans(rows, self.clusters, generator(self.seed, "cblof"))
+        self._settle(rows, kmeans(rows, self.clusters, generator(self.seed, "cblof")))
+
+    def _learn_fold(self, rows: Matrix, whole: Self) -> None:
+        # Leaving a fold out hardly moves the centres: steps from those of all rows lead there.
+        self._settle(rows, kmeans(rows, self.clusters, generator(self.seed, "cblof"), start=whole.centres_))
+
+    def _settle(self, rows: Matrix, centres: Matrix) -> None:
         sizes = np.bincount(squared_distances(rows, centres).argmin(axis=1), minlength=len(centres))
         order = np.argsort(-sizes, kind="stable")
         self.centres_, self.sizes_ = centres[order], sizes[order].astype(np.int64)
@@ -92,14 +100,16 @@ class CBLOF(TableDetector):
         own, large = squared.argmin(axis=1), self._large()
         return own, np.where(own < large, own, squared[:, :large].argmin(axis=1))
 
-    def _score_rows(self, rows: Matrix) -> Matrix:
-        own, reference = self._reference(rows)
-        distance: Matrix = np.sqrt(((rows - self.centres_[reference]) ** 2).sum(axis=1))
-        return distance * self.sizes_[own] if self.weighted else distance
-
-    def _contributions(self, rows: Matrix) -> Matrix:
+    def _explained(self, rows: Matrix) -> tuple[Matrix, Matrix]:
         own, reference = self._reference(rows)
         apart = (rows - self.centres_[reference]) ** 2
-        shares = apart / np.maximum(np.sqrt(apart.sum(axis=1, keepdims=True)), 1e-150)
-        found: Matrix = shares * self.sizes_[own][:, None] if self.weighted else shares
-        return found
+        distance = np.sqrt(apart.sum(axis=1))
+        shares = apart / np.maximum(distance, 1e-150)[:, None]
+        size = self.sizes_[own] if self.weighted else np.ones(1)
+        return distance * size, shares * size[:, None]
+
+    def _score_rows(self, rows: Matrix) -> Matrix:
+        return self._explained(rows)[0]
+
+    def _contributions(self, rows: Matrix) -> Matrix:
+        return self._explained(rows)[1]

@@ -66,13 +66,24 @@ class COPOD(RankDetector):
         self._tails = Tails(self._learned_ranks())
 
     def _score_rows(self, rows: Matrix) -> Matrix:
-        parts = self._contributions(rows)
-        total: Matrix = parts.sum(axis=1)
-        return total
+        return self._explained(rows)[0]
 
     def _contributions(self, rows: Matrix) -> Matrix:
         left, right = self._tails.surprises(rows)
-        chosen = skew_chosen(left, right, self._tails.skewness)
+        return self._chosen(left, right, self._tails.skewness)
+
+    def _explained(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        parts = self._contributions(rows)
+        return parts.sum(axis=1), parts
+
+    def _left_out(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        left, right = self._tails.left_out(rows)
+        parts = self._chosen(left, right, self._tails.skewness_without(rows))
+        return parts.sum(axis=1), parts
+
+    def _chosen(self, left: Matrix, right: Matrix, skewness: Matrix) -> Matrix:
+        """What each column adds (n, d)."""
+        chosen = skew_chosen(left, right, skewness)
         if self.aggregate == "columns":
             return np.maximum(chosen, (left + right) / 2)
         sums = np.stack([part.sum(axis=1) for part in (left, right, chosen)])

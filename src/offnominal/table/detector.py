@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -90,8 +90,19 @@ class TableDetector(Detector):
         """What each encoded column adds to the scores: (n, width); None where the method cannot say."""
         return None
 
+    def _explained(self, rows: Matrix) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+        """Scores (n,) and contributions (n, width) together, where one follows from the other."""
+        return self._score_rows(rows), self._contributions(rows)
+
+    def _learn_fold(self, rows: Matrix, whole: Self) -> None:
+        """Learn from all rows but a fold's, where that is quicker from what ``whole`` learned from all."""
+        self._learn_rows(rows)
+
     def _left_out(self, rows: Matrix) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None] | None:
-        """Scores (n,) and contributions (n, width) of the training rows, each left out; None: cross-fit."""
+        """Scores (n,) and contributions (n, width) of the training rows, each left out; None: cross-fit.
+
+        ``rows`` are all training rows in order; where the method streams, a block of them.
+        """
         return None
 
     # ---------------------------------------------------------------- encoding
@@ -142,8 +153,10 @@ class TableDetector(Detector):
         return matrix
 
     def _infer(self, batch: Matrix) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]:
-        parts = self._contributions(batch) if self.card.localises else None
-        return self._score_rows(batch), None if parts is None else self.encoding.fold(parts)
+        if not self.card.localises:
+            return self._score_rows(batch), None
+        scores, parts = self._explained(batch)
+        return scores, None if parts is None else self.encoding.fold(parts)
 
     def _batches(
         self, source: Source, positions: Positions, *, label: str = ""
@@ -164,8 +177,8 @@ class TableDetector(Detector):
         for part in encoded(self.encoding, source, positions, self.batch_size, label):
             scores, places = np.empty(0), None
             if len(part.good):
-                scores = np.asarray(self._score_rows(part.matrix), dtype=np.float64)
-                parts = self._contributions(part.matrix) if maps else None
+                raw, parts = self._explained(part.matrix) if maps else (self._score_rows(part.matrix), None)
+                scores = np.asarray(raw, dtype=np.float64)
                 places = None if parts is None else self.encoding.fold(parts)
             if not np.isfinite(scores).all():
                 raise FloatingPointError(f"{self.card.name} made a score that is not finite")

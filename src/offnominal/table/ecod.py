@@ -67,15 +67,29 @@ class ECOD(RankDetector):
         self._tails = Tails(self._learned_ranks())
 
     def _score_rows(self, rows: Matrix) -> Matrix:
-        parts = self._contributions(rows)
-        total: Matrix = parts.sum(axis=1)
-        return total
+        return self._explained(rows)[0]
 
     def _contributions(self, rows: Matrix) -> Matrix:
         left, right = self._tails.surprises(rows)
-        chosen = skew_chosen(left, right, self._tails.skewness)
-        if self.aggregate == "columns":  # the chosen tail is one of the two
+        return self._chosen(left, right, self._tails.skewness)
+
+    def _explained(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        parts = self._contributions(rows)
+        return parts.sum(axis=1), parts
+
+    def _left_out(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        left, right = self._tails.left_out(rows)
+        skewness = self._tails.skewness
+        if self.aggregate != "columns":
+            skewness = self._tails.skewness_without(rows)
+        parts = self._chosen(left, right, skewness)
+        return parts.sum(axis=1), parts
+
+    def _chosen(self, left: Matrix, right: Matrix, skewness: Matrix) -> Matrix:
+        """What each column adds (n, d)."""
+        if self.aggregate == "columns":  # the tail a column is skewed to is one of the two
             return np.maximum(left, right)
+        chosen = skew_chosen(left, right, skewness)
         sums = np.stack([part.sum(axis=1) for part in (left, right, chosen)])
         largest = sums.argmax(axis=0)[:, None]
         return np.where(largest == 0, left, np.where(largest == 1, right, chosen))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import numpy as np
 
@@ -76,7 +77,16 @@ class GMM(TableDetector):
         centres = kmeans(rows, count, generator(self.seed, "gmm"))
         shares = np.zeros((len(rows), len(centres)))
         shares[np.arange(len(rows)), squared_distances(rows, centres).argmin(axis=1)] = 1
-        before = -np.inf
+        self._settle(rows, shares)
+
+    def _learn_fold(self, rows: Matrix, whole: Self) -> None:
+        # Leaving a fold out hardly moves the mixture: steps from the one of all rows lead there.
+        each = whole._log_densities(rows)
+        likelihood = _log_sum(each)
+        self._settle(rows, np.exp(each - likelihood[:, None]), float(likelihood.mean()))
+
+    def _settle(self, rows: Matrix, shares: Matrix, before: float = -np.inf) -> None:
+        """Maximisation and expectation from components' shares (n, k) of rows until the likelihood stays."""
         for _ in range(_ROUNDS):
             self._maximise(rows, shares)
             each = self._log_densities(rows)
@@ -106,7 +116,7 @@ class GMM(TableDetector):
 
     def _log_densities(self, rows: Matrix) -> Matrix:
         """log(weight · density) (n, k) of each component."""
-        found = np.empty((len(rows), len(self.means_)))
+        found = np.empty((len(self.means_), len(rows))).T  # a component's values lie side by side
         for place, (mean, whitening) in enumerate(zip(self.means_, self.whitenings_, strict=True)):
             white = (rows - mean) @ whitening.T
             found[:, place] = np.log(np.diag(whitening)).sum() - 0.5 * np.einsum("ij,ij->i", white, white)
@@ -117,13 +127,17 @@ class GMM(TableDetector):
         return -_log_sum(self._log_densities(rows))
 
     def _contributions(self, rows: Matrix) -> Matrix:
+        return self._explained(rows)[1]
+
+    def _explained(self, rows: Matrix) -> tuple[Matrix, Matrix]:
         each = self._log_densities(rows)
-        shares = np.exp(each - _log_sum(each)[:, None])
+        surprise = -_log_sum(each)
+        shares = np.exp(each + surprise[:, None])
         parts = np.zeros_like(rows)
         for place, (mean, whitening) in enumerate(zip(self.means_, self.whitenings_, strict=True)):
             apart = rows - mean
-            parts += shares[:, place, None] * 0.5 * apart * (apart @ whitening.T @ whitening)
-        return parts
+            parts += shares[:, place, None] * 0.5 * apart * (apart @ (whitening.T @ whitening))
+        return surprise, parts
 
 
 def _log_sum(values: Matrix) -> Matrix:

@@ -66,13 +66,21 @@ class HBOS(RankDetector):
 
     _edges: list[Matrix]
     _rarity: list[Matrix]
+    _without: list[Matrix]
+    """Rarity of each bin with one of its rows taken out."""
+    _ends: list[list[tuple[float, float]]]
+    """Values of each column that one row alone has and that end its range; their rarity without that row."""
 
     def _prepared(self) -> None:
-        self._edges, self._rarity = [], []
+        self._edges, self._rarity, self._without = [], [], []
+        self._ends = []
         for values, weights in self._learned_ranks().columns():
             edges = self._cut(values, weights)
+            rarity, without = _rarities(values, weights, edges)
             self._edges.append(edges)
-            self._rarity.append(_rarities(values, weights, edges))
+            self._rarity.append(rarity)
+            self._without.append(without)
+            self._ends.append(_only_ones(values, weights, rarity))
 
     def _cut(self, values: Matrix, weights: npt.NDArray[np.int64]) -> Matrix:
         """Edges of the bins of a column: at least one bin."""
@@ -89,16 +97,26 @@ class HBOS(RankDetector):
         return edges if len(edges) > 1 else np.array([low, high])
 
     def _score_rows(self, rows: Matrix) -> Matrix:
-        total = np.zeros(len(rows))
-        for column, (edges, rarity) in enumerate(zip(self._edges, self._rarity, strict=True)):
-            total += rarity[_bin(edges, rows[:, column])]
-        return total
+        return self._explained(rows)[0]
 
     def _contributions(self, rows: Matrix) -> Matrix:
         parts = np.empty(rows.shape)
         for column, (edges, rarity) in enumerate(zip(self._edges, self._rarity, strict=True)):
             parts[:, column] = rarity[_bin(edges, rows[:, column])]
         return parts
+
+    def _explained(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        parts = self._contributions(rows)
+        return parts.sum(axis=1), parts
+
+    def _left_out(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        parts = np.empty(rows.shape)
+        for column, (edges, without) in enumerate(zip(self._edges, self._without, strict=True)):
+            values = np.ascontiguousarray(rows[:, column])
+            parts[:, column] = without[_bin(edges, values)]
+            for value, rarity in self._ends[column]:
+                parts[values == value, column] = rarity
+        return parts.sum(axis=1), parts
 
 
 def _bin(edges: Matrix, values: Matrix) -> npt.NDArray[np.intp]:
@@ -108,11 +126,31 @@ def _bin(edges: Matrix, values: Matrix) -> npt.NDArray[np.intp]:
     return place
 
 
-def _rarities(values: Matrix, weights: npt.NDArray[np.int64], edges: Matrix) -> Matrix:
-    """Minus log of each bin's height relative to the highest; first and last are outside."""
+def _only_ones(values: Matrix, weights: npt.NDArray[np.int64], rarity: Matrix) -> list[tuple[float, float]]:
+    """Ends of a column that are one row's, with that row's rarity in the histogram of the others.
+
+    It lies beyond that one, whose bins are narrower by as much as the range is.
+    """
+    found = []
+    for end, beside, other in ((0, 1, -1), (-1, -2, 0)):
+        if len(values) > 1 and weights[end] == 1:
+            share = float((values[other] - values[beside]) / (values[other] - values[end]))
+            found.append((float(values[end]), float(rarity[end] + (np.log(share) if share > 0 else 0.0))))
+    return found
+
+
+def _rarities(values: Matrix, weights: npt.NDArray[np.int64], edges: Matrix) -> tuple[Matrix, Matrix]:
+    """Minus log of each bin's height relative to the highest; first and last are outside.
+
+    Once with all rows, and once with a row of that bin taken out.
+    """
     counts = np.bincount(_bin(edges, values), weights, minlength=len(edges) + 1)
     widths = np.diff(edges)
     outside = [widths.mean()]
-    heights = (counts + 0.5) / np.concatenate([outside, widths, outside])
-    found: Matrix = -np.log(heights / heights.max())
-    return found
+    widths = np.concatenate([outside, widths, outside])
+    heights = (counts + 0.5) / widths
+    fewer = (np.maximum(counts - 1, 0) + 0.5) / widths
+    order = np.argsort(heights)
+    highest = np.full(len(heights), heights[order[-1]])
+    highest[order[-1]] = max(heights[order[-2]], fewer[order[-1]])
+    return -np.log(heights / heights.max()), -np.log(fewer / highest)

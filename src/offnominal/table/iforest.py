@@ -14,6 +14,8 @@ from offnominal.table.blocks import Matrix
 from offnominal.table.detector import TableDetector
 from offnominal.table.encoding import Missing, Scaling
 
+_SPARED = 4  # training rows for each row of a tree from which on rows are judged by the other trees
+
 
 @card(
     "iforest",
@@ -43,8 +45,10 @@ class IsolationForest(TableDetector):
 
     Notes
     -----
-    Fit O(trees·sample·(d + log sample)), score O(trees·log sample) a row, whatever n. Splits are drawn among
-    the columns that vary in the node. Scores lie in (0, 1); ½ is what a row without structure gets.
+    Fit O(trees·sample·(d + log sample)), score O(trees·log sample) a row, whatever n. Splits are
+    drawn among the columns that vary in the node. Decisions rest on the training rows, each scored by the
+    trees that were not grown from it, where there are four times as many rows as a tree has; else on folds.
+    Scores lie in (0, 1); ½ is what a row without structure gets.
 
     Source: Liu, Ting & Zhou, ICDM 2008; Hariri, Kind & Brunner, Extended Isolation Forest, TKDE 2021.
     """
@@ -67,15 +71,25 @@ class IsolationForest(TableDetector):
 
     forest_: dict[str, npt.NDArray[Any]]
     size_: int
+    _drawn: npt.NDArray[np.intp]
 
     def _learn_rows(self, rows: Matrix) -> None:
         random = generator(self.seed, "iforest")
-        self.forest_ = forest.grow(rows, self.trees, self.sample, self.extension, random)
+        self.forest_, self._drawn = forest.grow(rows, self.trees, self.sample, self.extension, random)
         self.size_ = min(self.sample, len(rows))
 
     def _prepared(self) -> None:
         forest.check(self.forest_, self.encoding.width)
 
     def _score_rows(self, rows: Matrix) -> Matrix:
-        depth = forest.mean_depths(self.forest_, rows)
+        return self._scored_depth(forest.mean_depths(self.forest_, rows))
+
+    def _left_out(self, rows: Matrix) -> tuple[Matrix, None] | None:
+        # Each row is judged by the trees that have not seen it; they must be nearly all, or scores of rows
+        # that are new, which all trees judge, would vary less.
+        if _SPARED * self.size_ > len(rows):
+            return None
+        return self._scored_depth(forest.left_out_depths(self.forest_, self._drawn, rows)), None
+
+    def _scored_depth(self, depth: Matrix) -> Matrix:
         return np.exp2(-depth / forest.average_path(self.size_))

@@ -19,7 +19,13 @@ def squared_distances(rows: Matrix, centres: Matrix) -> Matrix:
     return found
 
 
-def kmeans(rows: Matrix, clusters: int, random: np.random.Generator, rounds: int = 30) -> Matrix:
+def kmeans(
+    rows: Matrix,
+    clusters: int,
+    random: np.random.Generator,
+    rounds: int = 30,
+    start: Matrix | None = None,
+) -> Matrix:
     """Find cluster centres.
 
     Parameters
@@ -30,6 +36,8 @@ def kmeans(rows: Matrix, clusters: int, random: np.random.Generator, rounds: int
     random : numpy Generator
     rounds : int
         Lloyd steps, at most.
+    start : ndarray (k, d), optional
+        Centres to begin with, in place of seeding.
 
     Returns
     -------
@@ -41,12 +49,7 @@ def kmeans(rows: Matrix, clusters: int, random: np.random.Generator, rounds: int
     """
     if len(rows) > _FITTED:
         rows = rows[np.sort(random.choice(len(rows), _FITTED, replace=False))]
-    centres = rows[random.integers(len(rows))][None]
-    nearest = squared_distances(rows, centres)[:, 0]
-    while len(centres) < clusters and nearest.sum() > 0:
-        chosen = rows[random.choice(len(rows), p=nearest / nearest.sum())][None]
-        centres = np.concatenate([centres, chosen])
-        nearest = np.minimum(nearest, squared_distances(rows, chosen)[:, 0])
+    centres = _seeded(rows, clusters, random) if start is None else start
     owner = np.full(len(rows), -1)
     for _ in range(rounds):
         again = squared_distances(rows, centres).argmin(axis=1)
@@ -58,5 +61,16 @@ def kmeans(rows: Matrix, clusters: int, random: np.random.Generator, rounds: int
             for place, centre in enumerate(centres)
         ]
         centres = np.stack(means)
+    found: Matrix = centres
+    return found
+
+
+def _seeded(rows: Matrix, clusters: int, random: np.random.Generator) -> Matrix:
+    centres = rows[random.integers(len(rows))][None]
+    nearest = squared_distances(rows, centres)[:, 0]
+    while len(centres) < clusters and nearest.sum() > 0:
+        chosen = rows[random.choice(len(rows), p=nearest / nearest.sum())][None]
+        centres = np.concatenate([centres, chosen])
+        nearest = np.minimum(nearest, squared_distances(rows, chosen)[:, 0])
     found: Matrix = centres
     return found

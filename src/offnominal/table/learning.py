@@ -17,7 +17,7 @@ from offnominal.core.source import Source
 from offnominal.data.split import folds
 from offnominal.pipeline import Positions, Scores
 from offnominal.resume import Checkpoint
-from offnominal.table.blocks import Matrix, Places, reads_blocks, whole
+from offnominal.table.blocks import Matrix, Places, encoded, reads_blocks, whole
 
 if TYPE_CHECKING:
     from offnominal.table.detector import TableDetector
@@ -48,6 +48,11 @@ def learn(
     parts = parts_of(detector, source, positions)
     judged = len(parts) > 1 and len(positions) - max(map(len, parts)) >= detector.least_items
     if detector.card.streams:
+        if leaves_out(detector) and judged and not belongs_together(source):
+            # Nothing is judged by folds: rows are read from first to last, in pieces where progress is kept.
+            pieces = [positions] if checkpoint is None else np.array_split(positions, len(parts))
+            _absorbed(detector, source, pieces, checkpoint).clear()
+            return _left_out(detector, source, positions)
         return _in_pieces(detector, source, parts, judged, checkpoint)
     matrix = whole(detector.encoding, source, positions, detector.batch_size)
     detector._learn_rows(matrix)
@@ -65,13 +70,16 @@ def _folded(detector: TableDetector, matrix: Matrix, positions: Places, parts: l
     for part in parts:
         rows = np.searchsorted(positions, part)
         judge = detector._worker(1.0)
-        judge._learn_rows(np.delete(matrix, rows, axis=0))
+        judge._learn_fold(np.delete(matrix, rows, axis=0), detector)
         judge._prepared()
         for first in range(0, len(rows), detector.batch_size):
             some = rows[first : first + detector.batch_size]
-            scores[some] = judge._score_rows(matrix[some])
-            if detector.card.localises and (parts_of_score := judge._contributions(matrix[some])) is not None:
-                peaks[some] = peaks_of(detector.encoding.fold(parts_of_score))
+            if not detector.card.localises:
+                scores[some] = judge._score_rows(matrix[some])
+                continue
+            scores[some], contributed = judge._explained(matrix[some])
+            if contributed is not None:
+                peaks[some] = peaks_of(detector.encoding.fold(contributed))
                 mapped = True
     if not np.isfinite(scores).all():
         raise FloatingPointError(f"{detector.card.name} made a score that is not finite")
@@ -85,6 +93,29 @@ def _in_pieces(
     judged: bool,
     checkpoint: str | os.PathLike[str] | None,
 ) -> HeldOut:
+    workers: list[TableDetector] = []
+    saved = _absorbed(detector, source, parts, checkpoint, workers)
+    found = []
+    for number, part in enumerate(parts if judged else []):
+        judge = detector._worker(1.0)
+        judge._begin()
+        for other, worker in enumerate(workers):
+            if other != number:
+                judge._merge(worker)
+        judge._finish()
+        found.append(held_out(judge, source, part))
+    saved.clear()
+    return _joined(found)
+
+
+def _absorbed(
+    detector: TableDetector,
+    source: Source,
+    parts: list[Places],
+    checkpoint: str | os.PathLike[str] | None,
+    kept: list[TableDetector] | None = None,
+) -> Checkpoint:
+    """Learn each part by a worker of its own, and the detector from all; ``kept`` receives the workers."""
     saved = Checkpoint(checkpoint, detector, source, parts)
     workers = [detector._worker(1 / len(parts)) for _ in parts]
     for number, (worker, part) in enumerate(zip(workers, parts, strict=True)):
@@ -99,16 +130,28 @@ def _in_pieces(
     for worker in workers:
         detector._merge(worker)
     detector._finish()
-    found = []
-    for number, part in enumerate(parts if judged else []):
-        judge = detector._worker(1.0)
-        judge._begin()
-        for other, worker in enumerate(workers):
-            if other != number:
-                judge._merge(worker)
-        judge._finish()
-        found.append(held_out(judge, source, part))
-    saved.clear()
+    if kept is not None:
+        kept += workers
+    return saved
+
+
+def leaves_out(detector: TableDetector) -> bool:
+    """Whether a method can leave each training row out."""
+    from offnominal.table.detector import TableDetector
+
+    return type(detector)._left_out is not TableDetector._left_out
+
+
+def _left_out(detector: TableDetector, source: Source, positions: Places) -> HeldOut:
+    """Scores of training rows, each left out, block by block."""
+    found: list[HeldOut] = []
+    for part in encoded(detector.encoding, source, positions, detector.batch_size, "Calibrating"):
+        if part.bad:
+            raise BadItems([entry for _, entry in part.bad])
+        left = detector._left_out(part.matrix)
+        assert left is not None
+        peaks = None if left[1] is None else peaks_of(detector.encoding.fold(left[1]))
+        found.append(HeldOut(part.good, np.asarray(left[0], dtype=np.float64), peaks))
     return _joined(found)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,11 @@ from offnominal.table.encoding import Missing, Scaling
 _BLOCK = 4_096  # rows projected at a time
 _SEARCHED = 5_000  # rows on which the number of bins is chosen
 _TRIED = np.array([1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 80, 100])
+_EDGES = np.concatenate([np.arange(bins + 1) for bins in _TRIED])  # numbers of the edges of all histograms
+_STARTS = np.concatenate([[0], np.cumsum(_TRIED + 1)[:-1]])
+_INNER = np.delete(np.arange(len(_EDGES) - 1), (_STARTS + _TRIED)[:-1])  # differences within a histogram
+_FIRST = np.concatenate([[0], np.cumsum(_TRIED)[:-1]])
+_MANY = 5_000  # training rows from which on a single one has no say in the choice of bins
 
 
 @card(
@@ -109,7 +116,9 @@ class LODA(TableDetector):
 
     def _places(self, projected: Matrix) -> npt.NDArray[np.intp]:
         """Bin of each projected value: 0 below the histogram, ``count + 1`` above it."""
-        scaled = (projected - self.lows_) / self.widths_
+        return self._bins((projected - self.lows_) / self.widths_)
+
+    def _bins(self, scaled: Matrix) -> npt.NDArray[np.intp]:
         # The largest training value lies on the last edge; rounding must not push it out, nor the least.
         edge = 1e-9 * self.counts_
         inside = (scaled >= -edge) & (scaled <= self.counts_ + edge)
@@ -126,7 +135,45 @@ class LODA(TableDetector):
         return found
 
     def _contributions(self, rows: Matrix) -> Matrix:
+        return self._shares(self._surprises(rows))
+
+    def _explained(self, rows: Matrix) -> tuple[Matrix, Matrix]:
         surprises = self._surprises(rows)
+        return surprises.mean(axis=1), self._shares(surprises)
+
+    def _left_out(self, rows: Matrix) -> tuple[Matrix, Matrix] | None:
+        if len(rows) < _MANY:  # the choice of bins would know the row
+            return None
+        # A bin's count follows from its rarity; a row takes one off the count of its own.
+        k, volume = np.arange(len(self.counts_)), self.widths_[:, None]
+        total = len(rows) + 0.5 * (self.counts_[:, None] + 2)
+        counts = np.rint(np.exp(-self.rarities_) * total * volume - 0.5)
+        fewer = -np.log((np.maximum(counts - 1, 0) + 0.5) / ((total - 1) * volume))
+        scores, shares = np.empty(len(rows)), np.empty(rows.shape)
+        edge = 1e-9 * self.counts_
+        ends: list[tuple[int, int]] = []
+        for first in range(0, len(rows), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            scaled = (rows[part] @ self.weights_ - self.lows_) / self.widths_
+            surprises = fewer[k, self._bins(scaled)]
+            scores[part], shares[part] = surprises.mean(axis=1), self._shares(surprises)
+            for side, there in ((0, scaled <= edge), (1, scaled >= self.counts_ - edge)):
+                at, projection = np.nonzero(there)
+                ends += zip((2 * projection + side).tolist(), (at + first).tolist(), strict=True)
+        # The only row at an end of a histogram lies beyond the one that the others make.
+        times = Counter(end for end, _ in ends)
+        alone: dict[int, list[int]] = {}
+        for end, row in ends:
+            if times[end] == 1:
+                alone.setdefault(row, []).append(end // 2)
+        for row, projections in alone.items():
+            surprises = fewer[k, self._places(rows[row : row + 1] @ self.weights_)]
+            surprises[0, projections] = fewer[projections, 0]
+            scores[row], shares[row] = surprises.mean(), self._shares(surprises)[0]
+        return scores, shares
+
+    def _shares(self, surprises: Matrix) -> Matrix:
+        """How much more projections that use a column are surprised than the others are (n, d)."""
         uses = (self.weights_.T != 0).astype(np.float64)
         used = uses.sum(axis=0)
         with_column = surprises @ uses / np.maximum(used, 1)
@@ -141,12 +188,13 @@ def _best_bins(values: Matrix) -> int:
     n, low, high = len(ordered), float(ordered[0]), float(ordered[-1])
     if not low < high:
         return 1
-    best, chosen = -np.inf, 1
-    for bins in _TRIED[max(n / np.log(max(n, 3)), 1) >= _TRIED].tolist():
-        edges = np.linspace(low, high, bins + 1)[1:-1]
-        counts = np.diff(np.concatenate([[0], np.searchsorted(ordered, edges), [n]]))
-        there = counts[counts > 0]
-        value = float((there * np.log(bins * there / n)).sum()) - (bins - 1 + np.log(bins) ** 2.5)
-        if value > best:
-            best, chosen = value, bins
-    return chosen
+    # The edges of all histograms are looked up at once; the last place of each is n, the first of the next 0.
+    place = np.searchsorted(ordered, low + _EDGES * np.repeat((high - low) / _TRIED, _TRIED + 1))
+    place[_STARTS] = 0
+    place[_STARTS + _TRIED] = n
+    counts = np.diff(place)[_INNER]
+    logarithms = np.log(np.maximum(counts, 1))
+    entropy = np.add.reduceat(counts * logarithms, _FIRST)
+    value = entropy + n * np.log(_TRIED / n) - (_TRIED - 1 + np.log(_TRIED) ** 2.5)
+    value[max(n / np.log(max(n, 3)), 1) < _TRIED] = -np.inf
+    return int(_TRIED[value.argmax()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
 
@@ -66,13 +68,25 @@ class MCD(TableDetector):
     precision_: Matrix
 
     def _learn_rows(self, rows: Matrix) -> None:
-        from scipy.stats import chi2
+        kept = self._kept(rows)
+        self._settle(rows, kept, *self._search(rows, kept, generator(self.seed, "mcd")))
 
+    def _learn_fold(self, rows: Matrix, whole: Self) -> None:
+        # Leaving a fold out hardly moves the subset: steps from the one of all rows lead there.
+        kept = self._kept(rows)
+        covariance: Matrix = np.asarray(np.linalg.inv(whole.precision_), dtype=np.float64)
+        self._settle(rows, kept, *_concentrate(rows, whole.mean_, covariance, kept, 100)[1:])
+
+    def _kept(self, rows: Matrix) -> int:
+        """Rows of the subset."""
         n, width = rows.shape
         share = self.support or (n + width + 1) / (2 * n)
-        kept = int(np.clip(np.ceil(share * n), min(n, 2), n))
-        random = generator(self.seed, "mcd")
-        mean, covariance = self._search(rows, kept, random)
+        return int(np.clip(np.ceil(share * n), min(n, 2), n))
+
+    def _settle(self, rows: Matrix, kept: int, mean: Matrix, covariance: Matrix) -> None:
+        from scipy.stats import chi2
+
+        width = rows.shape[1]
         # Consistent for a Gaussian, then one step with all rows that are not far off.
         squared = _distances(rows, mean, covariance)
         covariance = covariance * _consistent(float(np.median(squared)), float(chi2.ppf(0.5, width)))
@@ -106,9 +120,11 @@ class MCD(TableDetector):
             raise ValueError("mean and precision do not fit together")
 
     def _score_rows(self, rows: Matrix) -> Matrix:
-        apart = rows - self.mean_
-        found: Matrix = np.einsum("ij,ij->i", apart, apart @ self.precision_)
-        return found
+        return self._explained(rows)[0]
+
+    def _explained(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        parts = self._contributions(rows)
+        return parts.sum(axis=1), parts
 
     def _contributions(self, rows: Matrix) -> Matrix:
         apart = rows - self.mean_

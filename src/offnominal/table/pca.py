@@ -40,14 +40,23 @@ class PCA(TableDetector):
     minor : float, default 1.0
         Components beyond the major ones that are looked at too, as a share of them from the last: they find
         rows that break the correlations between columns. 0 looks at the major ones only.
+    ridge : float, default 1.0
+        Added to each component's variance, in units of the mean variance. 0 is the Mahalanobis distance,
+        which sees the least break of a correlation; the larger, the more it is the Euclidean one.
     scaling, missing, seed
         As in every vector detector; columns are always brought to unit variance.
 
     Notes
     -----
-    Score Σ y²/λ over the components chosen, y the projection and λ its training variance; the correlation
-    matrix is shrunk by what few rows make necessary (see `shrunk`). Fit O(n·d² + d³), score O(d²) a row; sums
-    merge exactly. A column's contribution is its part of the quadratic form and may be negative.
+    Score Σ y²/(λ + ridge) over the components chosen, y the projection and λ its training
+    variance; the correlation matrix is shrunk by what few rows make necessary (see `shrunk`). Fit O(n·d² +
+    d³), score O(d²) a row; sums merge exactly. A column's contribution is its part of the quadratic form and
+    may be negative.
+
+    The ridge is not in the paper. Anomalies among the training rows widen the very components that would show
+    them: with 1 in place of 0, average precision on ADBench's contaminated sets rises by 6 points and AUROC
+    by 1; on sets fitted on normal rows only, AUROC falls by 1 (means over 40 sets, on
+    which the default was also chosen).
 
     Source: Shyu et al., ICDM Foundations workshop 2003.
     """
@@ -56,12 +65,14 @@ class PCA(TableDetector):
         self,
         major: float = 1.0,
         minor: float = 1.0,
+        ridge: float = 1.0,
         scaling: Scaling = "none",
         missing: Missing = "refuse",
         seed: int = 0,
     ) -> None:
         self.major = major
         self.minor = minor
+        self.ridge = ridge
         self.scaling = scaling
         self.missing = missing
         self.seed = seed
@@ -118,13 +129,15 @@ class PCA(TableDetector):
         chosen = np.zeros(len(values), dtype=bool)
         chosen[:major] = True
         chosen[len(values) - minor :] = True
-        weights = np.where(chosen, 1 / values, 0.0)
+        weights = np.where(chosen, 1 / (values + self.ridge * total / len(values)), 0.0)
         return (vectors * weights) @ vectors.T
 
     def _score_rows(self, rows: Matrix) -> Matrix:
-        apart = (rows - self._mean) / self._scale
-        found: Matrix = np.einsum("ij,ij->i", apart, apart @ self._form)
-        return found
+        return self._explained(rows)[0]
+
+    def _explained(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        parts = self._contributions(rows)
+        return parts.sum(axis=1), parts
 
     def _contributions(self, rows: Matrix) -> Matrix:
         apart = (rows - self._mean) / self._scale
