@@ -269,22 +269,23 @@ def run_suite(
 
     For every set under ``data``, detector and seed: fit on the training part, score the test part. Results
     are kept in ``out``: one line a run in ``results.jsonl``, scores in ``runs/``, tables in ``image.csv``
-    and ``image.md``. Detectors run with their default parameters and the run's seed.
+    and ``image.md``, or ``table.csv`` and ``table.md``. Detectors run with their default parameters and the
+    run's seed.
 
     Parameters
     ----------
-    suite : {"image"}
+    suite : {"image", "table"}
     data : path
         Folder of the data sets' own folders; see `offnominal.bench.layouts`.
     detectors : sequence of str, optional
-        Names in the catalogue; default all image detectors.
+        Names in the catalogue; default all of the suite's modality.
     out : path, default "results"
         Folder of the results; it may hold those of earlier calls.
     seeds : sequence of int, default (0, 1, 2)
     sets : sequence of str, optional
         Sets to run, ``layout`` or ``layout/category``; default all, three categories of CIFAR-10.
     limit : int, optional
-        Images a part at most, for a quick look.
+        Images or rows a part at most, for a quick look.
     timeout : float, default 3600
         Seconds a run may take.
 
@@ -304,8 +305,10 @@ def run_suite(
     RunsFailedError
         After all others are done, where some runs failed.
     """
+    if suite == "table":
+        return _run_tables(data, detectors, out, seeds=seeds, sets=sets, limit=limit, timeout=timeout)
     if suite != "image":
-        raise ValueError(f"there is no suite {suite!r}; there is image")
+        raise ValueError(f"there is no suite {suite!r}; there are image and table")
     names = list(detectors) if detectors is not None else image_detectors()
     for name in names:
         find(name, "image")
@@ -320,3 +323,31 @@ def run_suite(
     finally:
         if records := read_results(out):
             write_image_tables(records, out)
+
+
+def _run_tables(
+    data: str | os.PathLike[str],
+    detectors: Sequence[str] | None,
+    out: str | os.PathLike[str],
+    *,
+    seeds: Sequence[int],
+    sets: Sequence[str] | None,
+    limit: int | None,
+    timeout: float,
+) -> list[Record]:
+    from offnominal.bench import table_pages, table_suite
+
+    names = list(detectors) if detectors is not None else table_suite.table_detectors()
+    for name in names:
+        find(name, "table")
+    chosen = table_suite.chosen_tables(Path(data), sets)
+    with table_suite.own_worker(timeout) as worker:
+        try:
+            return carry_out(
+                table_suite.table_runs(names, chosen, seeds, limit),
+                out,
+                table_suite.in_worker(Path(data), worker),
+            )
+        finally:
+            if records := read_results(out):
+                table_pages.write_table_pages(records, out)

@@ -24,7 +24,7 @@ def _numbers(ctx: click.Context, option: click.Parameter, value: str) -> list[in
 
 
 @click.command()
-@click.argument("suite", type=click.Choice(["image"]))
+@click.argument("suite", type=click.Choice(["image", "table"]))
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of data sets."
 )
@@ -36,7 +36,7 @@ def _numbers(ctx: click.Context, option: click.Parameter, value: str) -> list[in
 )
 @click.option("--sets", callback=_names, metavar="A,B", help="Data sets; all that are in DIR by default.")
 @click.option("--seeds", callback=_numbers, default="0,1,2", show_default=True, metavar="A,B")
-@click.option("--limit", type=click.IntRange(1), help="Images a part at most, for a quick look.")
+@click.option("--limit", type=click.IntRange(1), help="Images or rows a part at most, for a quick look.")
 @command_of
 def command(
     console: Console,
@@ -62,9 +62,8 @@ def command(
             f"{error}\nThe others are done and kept in {out}; the same command runs these again"
         ) from error
     columns = [Column("set"), Column("seed"), Column("label", "detector")]
-    columns += [
-        Column(key, key.replace("_", " "), digits=3) for key in ("auroc", "ap", "pixel_auroc", "aupro")
-    ]
+    measures = ("auroc", "ap", "f1") if suite == "table" else ("auroc", "ap", "pixel_auroc", "aupro")
+    columns += [Column(key, key.replace("_", " "), digits=3) for key in measures]
     console.table(records, columns)
     console.say(f"Results and tables: {out}")
     console.result(records)

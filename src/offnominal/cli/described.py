@@ -15,6 +15,7 @@ from offnominal.report.summary import Outcome, Summary, basis_words, p_text, per
 from offnominal.report.table import number
 
 if TYPE_CHECKING:
+    from offnominal.core.source import Source
     from offnominal.detector import Detector
 
 
@@ -107,6 +108,28 @@ def asked_rate(detector: Detector) -> float | None:
     said: Mapping[str, Any] = {} if detector.decision_ is None else detector.decision_.report()
     rate = said.get("asked_false_alarm_rate")
     return None if rate is None else float(rate)
+
+
+def columns_of(detector: Detector) -> list[str] | None:
+    """Names of the columns that a map of a row speaks of; None where maps are no rows."""
+    if detector.card.modality != "table" or not detector.card.localises:
+        return None
+    return [column.name for column in detector.encoding.columns]  # type: ignore[attr-defined]
+
+
+def row_values(source: Source, position: int) -> dict[str, Any]:
+    """Values of a row of a table source by the names of its columns; None where one is missing."""
+    import numpy as np
+
+    rows = source.rows(np.array([position]))  # type: ignore[attr-defined]
+    numbers, words = iter(rows.numbers[0].tolist()), iter(rows.words[0].tolist())
+    values: dict[str, Any] = {}
+    for column in rows.columns:
+        value = next(numbers if column.is_number else words)
+        if column.kind == "date" and value == value:
+            value = str(np.datetime64(round(1e3 * value), "ms"))
+        values[column.name] = None if value != value else value
+    return values
 
 
 def size_of(folder: Path) -> int:

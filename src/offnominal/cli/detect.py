@@ -91,11 +91,13 @@ def detect(
     times : dict of str to float
         Seconds.
     """
+    from offnominal.cli.described import columns_of
     from offnominal.cli.results import Results, stamp
     from offnominal.report.summary import Outcome
 
     began = time.perf_counter()
-    results = Results(out, facts(detector, source), maps, restart=restart)
+    columns = columns_of(detector)
+    results = Results(out, facts(detector, source), maps, restart=restart, columns=columns)
     left = results.keep(source, detector.card.localises)
     part = source if len(left) == len(source) else source.subset(left)
     if left:
@@ -141,7 +143,7 @@ def write(
     **more: Any,
 ) -> float:
     """Write the report and return how many seconds it took; ``more`` goes into its summary."""
-    from offnominal.cli.described import command_line, summary_of
+    from offnominal.cli.described import columns_of, command_line, summary_of
     from offnominal.cli.failures import Failure
     from offnominal.cli.results import REPORT
     from offnominal.report import write_report
@@ -164,6 +166,7 @@ def write(
             results.records(),
             read_image=_reader(source, places) if pictured else None,
             read_map=_map_reader(results, detector, source, places) if pictured else None,
+            read_row=_row_reader(source, places) if columns_of(detector) is not None else None,
             summary=summary_of(detector, **told),
         )
     except OSError as error:
@@ -175,6 +178,13 @@ def write(
 
 def _reader(source: Source, places: Mapping[str, int]) -> Callable[[str], Any]:
     return lambda item: source.read(places[item]).value if item in places else None
+
+
+def _row_reader(source: Source, places: Mapping[str, int]) -> Callable[[str], dict[str, Any]]:
+    """Values of an item's columns, by name."""
+    from offnominal.cli.described import row_values
+
+    return lambda item: row_values(source, places[item]) if item in places else {}
 
 
 def _map_reader(

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from offnominal.core.detections import Region
+    from offnominal.core.source import Source
+    from offnominal.detector import Detector
 
+COLUMNS = 10
+"""Columns of a row that are listed."""
 SIDE = 512
 """Smaller images are drawn enlarged to about this, in pixels."""
 
@@ -34,17 +38,18 @@ SIDE = 512
 )
 @command_of
 def command(console: Console, model: str, item: str, out: Path) -> None:
-    """Say how ITEM scores under MODEL, what the verdict rests on, and where it is off-normal."""
-    from offnominal.cli.described import asked_rate, verdict_words
+    """Say how ITEM scores under MODEL, what the verdict rests on, and where it is off-normal.
+
+    A row of a table is named by its number, as the results name it: parts.csv#17.
+    """
+    from offnominal.cli.described import asked_rate, columns_of, verdict_words
     from offnominal.cli.failures import Failure
-    from offnominal.cli.opening import open_items, open_model
+    from offnominal.cli.opening import open_model
     from offnominal.report import Column
     from offnominal.report.table import number
 
     detector = open_model(model)
-    source = open_items(item, detector.card.modality)
-    if len(source) != 1:
-        raise Failure(f"{item} holds {len(source)} items; explain takes one (detect takes many)")
+    source = _one(item, detector.card.modality)
     (record,) = detector.detect(source)
     if record.error is not None:
         raise Failure(f"{record.item}: {record.error}")
@@ -55,7 +60,7 @@ def command(console: Console, model: str, item: str, out: Path) -> None:
         console.say("Places are marked once the model is calibrated.")
     elif not record.regions:
         console.say("No place stands out from what normal items reach.")
-    else:
+    elif columns_of(detector) is None:
         level = number(detector.map_level_)
         rows = [
             {"place": f"x {x0}–{x1}, y {y0}–{y1}", "score": region.score}
@@ -65,6 +70,11 @@ def command(console: Console, model: str, item: str, out: Path) -> None:
         console.table(
             rows, [Column("place"), Column("score")], title=f"Places above {level}, the worst first"
         )
+    if record.map is not None and (columns := columns_of(detector)) is not None:
+        shares = dict(zip(columns, record.map.tolist(), strict=True))
+        _say_columns(console, detector, source, shares)
+        console.result({**record.to_json(), "columns": shares})
+        return
     files: dict[str, str] = {}
     if record.map is not None:
         from PIL import Image
@@ -86,6 +96,47 @@ def command(console: Console, model: str, item: str, out: Path) -> None:
         console.say(f"Picture: {picture}")
         console.say(f"Map:     {out / name}")
     console.result({**record.to_json(), **files})
+
+
+def _one(item: str, modality: str) -> Source:
+    """The source of one item: of a table of several rows, the row named after ``#``."""
+    from offnominal.cli.failures import Failure
+    from offnominal.cli.opening import open_items
+
+    name, sign, row = item.rpartition("#")
+    if modality == "table" and sign and row.isdecimal() and not Path(item).exists():
+        source = open_items(name, modality)
+        if int(row) >= len(source):
+            raise Failure(f"{name} has {len(source)} rows, numbered from 0; there is no row {row}")
+        return source.subset([int(row)])
+    source = open_items(item, modality)
+    if len(source) != 1:
+        hint = f"name a row, like {item}#0" if modality == "table" else "detect takes many"
+        raise Failure(f"{item} holds {len(source)} items; explain takes one ({hint})")
+    return source
+
+
+def _say_columns(console: Console, detector: Detector, source: Source, shares: dict[str, float]) -> None:
+    """The columns that add most to a row's score, with their values."""
+    from offnominal.cli.described import row_values
+    from offnominal.report import Column
+    from offnominal.report.table import cell_text
+
+    values = row_values(source, 0)
+    ranked = sorted(shares, key=lambda name: -shares[name])
+    level = detector.map_level_
+    rows = [
+        {
+            "column": name,
+            "value": cell_text(values.get(name)),
+            "share": shares[name],
+            "out": "stands out" if level is not None and shares[name] > level else "",
+        }
+        for name in ranked[:COLUMNS]
+    ]
+    more = f" (the first {COLUMNS} of {len(ranked)})" if len(ranked) > COLUMNS else ""
+    headings = [Column("column"), Column("value"), Column("share", "adds to the score"), Column("out", "")]
+    console.table(rows, headings, title=f"Columns, the worst first{more}")
 
 
 def _enlarged(image: npt.NDArray[Any], regions: Sequence[Region]) -> tuple[npt.NDArray[Any], list[Region]]:

@@ -25,7 +25,10 @@ RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
     "--detector", default="auto", show_default=True, metavar="NAME", help="See offnominal catalogue."
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="MODEL", help="Model folder.")
-@click.option("--modality", help="What the items are, where the detector's name does not settle it.")
+@click.option(
+    "--modality",
+    help="image, table …; by default what the detector's name settles, else what SOURCE is called like.",
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the detector.")
 @click.option("--false-alarm-rate", type=RATE, default=0.01, show_default=True, help="Of normal items.")
 @click.option(
@@ -46,7 +49,7 @@ def command(
     false_alarm_rate: float,
     on_bad: str,
 ) -> int:
-    """Learn what is normal from SOURCE: a folder, a glob, a file or a manifest of normal items.
+    """Learn what is normal from SOURCE: a folder, a glob, a file, a manifest or a table of normal items.
 
     A fit that is interrupted goes on when the same command is given again.
     """
@@ -58,7 +61,7 @@ def command(
 
     if not is_replaceable(out):
         raise click.UsageError(f"--out {out} exists and is not a model folder; choose another name")
-    name, kind = choose(detector, modality)
+    name, kind = choose(detector, modality, source)
     made = detector_with(name, kind, settings)
     began = time.perf_counter()
     partial = out.parent / f".{out.name}.partial"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,18 +20,42 @@ from offnominal.persistence import load, make
 if TYPE_CHECKING:
     from offnominal.detector import Detector
 
-DEFAULTS = {"image": "patchcore"}
-"""What ``auto`` means, by modality."""
+DEFAULTS = {"image": "patchcore", "table": "knn"}
+"""What ``auto`` means, by modality.
+
+For tables, fitted on normal rows, ``knn`` ranks among the first and names columns
+(``benchmarks/table_default.py``).
+"""
+
+TABLES = frozenset({".csv", ".tsv", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".jsonl", ".ndjson"})
+"""Endings of tables."""
 
 
-def choose(detector: str, modality: str | None) -> tuple[str, str | None]:
-    """Settle ``auto``: images are what is read where nothing else is said."""
+def choose(detector: str, modality: str | None, source: str) -> tuple[str, str | None]:
+    """Settle ``auto``: by the modality, or by what the source looks like where none is said."""
     if detector != "auto":
         return detector, modality
-    modality = modality or "image"
+    modality = modality or looks_like(source)
     if modality not in DEFAULTS:
         raise click.UsageError(f"there is no default detector for {modality} yet; choose one with --detector")
     return DEFAULTS[modality], modality
+
+
+def looks_like(source: str) -> str:
+    """Modality of a source by its name: tables are called like tables, all else is images.
+
+    Text that is called like a table and has a column of paths is a manifest of images.
+    """
+    suffix = Path(source).suffix.lower()
+    if suffix not in TABLES:
+        return "image"
+    try:
+        with open(source, "rb") as file:
+            first = file.readline(1 << 16).decode("utf-8-sig", "replace")
+    except OSError:
+        return "table"
+    names = {name.strip().strip('"').lower() for name in re.split("[,;\t{}:]", first)}
+    return "image" if names & {"path", "source-ref"} else "table"
 
 
 def open_model(model: str) -> Detector:

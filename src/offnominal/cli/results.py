@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
+from offnominal.cli.column_maps import ColumnMaps
 from offnominal.cli.failures import Failure
 from offnominal.core.detections import Detection
 from offnominal.core.source import Source
@@ -63,6 +64,8 @@ class Results:
         Of which items to keep the map.
     restart : bool
         Whether to drop what another run left.
+    columns : list of str, optional
+        Where maps say what each column of a row adds: the columns, whose maps are kept in one file.
 
     Raises
     ------
@@ -70,10 +73,19 @@ class Results:
         The folder holds another run's results, or what is no results at all.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], maps: str, *, restart: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        facts: Mapping[str, Any],
+        maps: str,
+        *,
+        restart: bool = False,
+        columns: list[str] | None = None,
+    ) -> None:
         self.folder = folder
         self.facts = dict(facts)
         self.maps = maps
+        self._by_column = None if columns is None else ColumnMaps(folder, columns)
         self._records: BinaryIO | None = None
         self._stamps: BinaryIO | None = None
         self._claim(restart)
@@ -97,6 +109,8 @@ class Results:
                 (self.folder / name).unlink(missing_ok=True)
             for file in (self.folder / MAPS).glob("*-????????????.tiff"):
                 file.unlink()
+            if self._by_column is not None:
+                self._by_column.path.unlink(missing_ok=True)
         write_json(run, {"facts": self.facts, "done": False})
 
     def _other(self, before: Any) -> str:
@@ -110,6 +124,7 @@ class Results:
         """Keep the records that still hold, drop the others, and return the positions left to do."""
         places = {reference.item: position for position, reference in enumerate(source.references)}
         kept: dict[int, tuple[bytes, bytes]] = {}
+        mapped = set() if self._by_column is None else self._by_column.items()
         whole = True
         for line, mark in self._lines():
             record = _parsed(line)
@@ -118,7 +133,7 @@ class Results:
                 record is None
                 or position is None
                 or position in kept
-                or not self._holds(record, localises)
+                or not self._holds(record, localises, mapped)
                 or mark.decode("ascii", "replace").strip() != stamp(source, position)
             ):
                 whole = False
@@ -128,12 +143,14 @@ class Results:
             self._rewrite(list(kept.values()))
         return [position for position in range(len(source)) if position not in kept]
 
-    def _holds(self, record: Detection, localises: bool) -> bool:
+    def _holds(self, record: Detection, localises: bool, mapped: set[str]) -> bool:
         """Whether a record need not be made again: it is no error, and its map is where it is wanted."""
         if record.error is not None:
             return False
         if not (localises and self._wants_map(record)):
             return True
+        if self._by_column is not None:
+            return record.item in mapped
         return record.map_file is not None and (self.folder / record.map_file).is_file()
 
     def _wants_map(self, record: Detection) -> bool:
@@ -190,8 +207,11 @@ class Results:
         assert self._stamps is not None
         try:
             if record.map is not None and self._wants_map(record):
-                name = f"{MAPS}/{map_name(record.item)}"
-                write_map(self.folder / name, record.map)
+                if self._by_column is not None:
+                    name = self._by_column.add(record.item, record.map)
+                else:
+                    name = f"{MAPS}/{map_name(record.item)}"
+                    write_map(self.folder / name, record.map)
                 record = replace(record, map_file=name)
             text = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
             self._records.write(text.encode("utf-8", "backslashreplace") + b"\n")
@@ -220,11 +240,13 @@ class Results:
         if order != sorted(order):
             ranked = sorted(range(len(lines)), key=order.__getitem__)
             self._rewrite([lines[position] for position in ranked])
+        if self._by_column is not None:
+            self._by_column.settle(places)
         write_json(self.folder / RUN, {"facts": self.facts, "done": True, **outcome})
 
     def read_map(self, record: Detection) -> npt.NDArray[np.float32] | None:
-        """The map of a record, where it was written."""
-        if record.map_file is None:
+        """The picture-like map of a record, where it was written."""
+        if record.map_file is None or self._by_column is not None:
             return None
         import tifffile
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,7 @@ from offnominal.report.histogram import histogram
 from offnominal.report.overlay import heat_map, levels, palette
 from offnominal.report.picture import display, heat_uri, picture_uri
 from offnominal.report.summary import Outcome, Summary, state
-from offnominal.report.table import number, visible
+from offnominal.report.table import cell_text, number, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -36,6 +37,11 @@ PICTURE_BYTES = 44_000
 """Most bytes of one embedded picture, before base64: 64 of them and their maps stay under 6 MB."""
 
 REGION_ROWS = 500
+COLUMNS_SHOWN = 4
+"""Columns named in the line of a row."""
+COLUMNS_OFTEN = 15
+VALUE_SIGNS = 40
+"""Signs of a cell's value that are shown."""
 TITLE = "Off-normal report"
 
 
@@ -46,6 +52,7 @@ def write_report(
     read_image: Callable[[str], npt.NDArray[np.generic] | None] | None = None,
     summary: Summary | Mapping[str, Any],
     read_map: Callable[[Detection], npt.NDArray[np.floating] | None] | None = None,
+    read_row: Callable[[str], Mapping[str, Any]] | None = None,
     pictures: int = 60,
     typical: int = 4,
     picture_side: int = 384,
@@ -70,6 +77,9 @@ def write_report(
         What was run; each part is optional.
     read_map : callable, optional
         Asked for the map of a pictured record that carries none (one read back from ``results.jsonl``).
+    read_row : callable, optional
+        Values of an item's columns by name, for items that are rows: those of columns that stand out are
+        shown.
     pictures : int, default 60
         So many of the most anomalous items are shown with picture and map.
     typical : int, default 4
@@ -93,7 +103,7 @@ def write_report(
     outcome = Outcome.of([*gathered.ranked, *gathered.bad], summary)
     context = {
         **_header(outcome),
-        **_tables(gathered, outcome, listed),
+        **_tables(gathered, outcome, listed, read_row),
         "cards": _cards(gathered, outcome, read_image, picture_side),
         "pictured": len(gathered.top) + len(gathered.typical),
         "top": len(gathered.top),
@@ -249,7 +259,12 @@ def _finite(value: Any) -> Any:
     return str(value)
 
 
-def _tables(gathered: Gathered, outcome: Outcome, listed: int) -> dict[str, Any]:
+def _tables(
+    gathered: Gathered,
+    outcome: Outcome,
+    listed: int,
+    read_row: Callable[[str], Mapping[str, Any]] | None,
+) -> dict[str, Any]:
     shown = {*gathered.top, *gathered.typical}
     decision = outcome.summary.get("decision") or {}
     limit = decision.get("threshold")
@@ -258,6 +273,7 @@ def _tables(gathered: Gathered, outcome: Outcome, listed: int) -> dict[str, Any]
     calibration = [] if calibration is None else [float(score) for score in calibration]
     normals = len(calibration)
     products = sorted({visible(record.product) for record in gathered.ranked if record.product is not None})
+    by_column = outcome.summary.get("modality") == "table"
     places = (
         (position, record, region)
         for position, record in enumerate(gathered.ranked)
@@ -289,6 +305,7 @@ def _tables(gathered: Gathered, outcome: Outcome, listed: int) -> dict[str, Any]
                 "sort_p": 2.0 if record.p_value is None else record.p_value,
                 "basis": words.basis_words(record.basis),
                 "regions": len(record.regions),
+                "columns": list(_columns(record, read_row if position < REGION_ROWS else None)),
             }
             for position, record in enumerate(gathered.ranked[:listed])
         ),
@@ -296,7 +313,10 @@ def _tables(gathered: Gathered, outcome: Outcome, listed: int) -> dict[str, Any]
         "listed": min(listed, len(gathered.ranked)),
         "bad": [_bad(record) for record in gathered.bad[:listed]],
         "bad_total": len(gathered.bad),
-        "regions": region_rows,
+        "regions": region_rows if not by_column else [],
+        "by_column": by_column,
+        "columns": columns_often(gathered.ranked),
+        "boxes": any(_is_box(region) for record in gathered.ranked for region in record.regions),
         "region_total": sum(len(record.regions) for record in gathered.ranked),
         "bases": any(record.basis is not None for record in gathered.ranked),
         "histogram": histogram(
@@ -320,6 +340,42 @@ def _tables(gathered: Gathered, outcome: Outcome, listed: int) -> dict[str, Any]
     }
 
 
+def _columns(
+    record: Detection, read_row: Callable[[str], Mapping[str, Any]] | None
+) -> Iterator[tuple[str, str, str]]:
+    """Name, value and contribution of the columns that stand out in a row, the first few."""
+    found = [region for region in record.regions if region.kind == "column"]
+    if not found:
+        return
+    values: Mapping[str, Any] = {}
+    if read_row is not None:
+        try:
+            values = read_row(record.item)
+        except (BadItem, OSError):
+            values = {}  # it was there when it was scored; the names are still worth showing
+    for region in found[:COLUMNS_SHOWN]:
+        name = str(region.where)
+        yield visible(name), visible(cell_text(values.get(name))[:VALUE_SIGNS]), number(region.score)
+
+
+def columns_often(ranked: list[Detection]) -> list[dict[str, Any]]:
+    """Columns that stand out in off-normal rows (in all, where none has a verdict), the most frequent first.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``count`` of rows, ``share`` of the most frequent one's count, at most `COLUMNS_OFTEN`.
+    """
+    off = [record for record in ranked if record.anomalous is True]
+    if not off and all(record.anomalous is None for record in ranked):
+        off = ranked
+    counts = Counter(
+        str(region.where) for record in off for region in record.regions if region.kind == "column"
+    )
+    found = counts.most_common(COLUMNS_OFTEN)
+    return [{"name": visible(name), "count": count, "share": count / found[0][1]} for name, count in found]
+
+
 def _bad(record: Detection) -> dict[str, str]:
     reason, _, remedy = (record.error or "no score").partition("; ")
     return {"item": visible(record.item), "reason": visible(reason), "remedy": visible(remedy)}
@@ -329,6 +385,8 @@ def _where(region: Region) -> str:
     if _is_box(region):
         x0, y0, x1, y1 = region.where
         return f"x {x0} to {x1}, y {y0} to {y1}"
+    if region.kind == "column":
+        return visible(str(region.where))
     return visible(json.dumps(_finite(region.where), ensure_ascii=False))
 
 

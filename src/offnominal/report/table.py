@@ -85,6 +85,17 @@ def number(value: float, digits: int | None = None) -> str:
     return f"{value:.{max(0, 3 - math.floor(math.log10(size)))}f}"
 
 
+def cell_text(value: Any) -> str:
+    """Write a value of a user's table as they would: six significant digits, whole numbers whole."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return number(value)
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    return str(value)
+
+
 def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Columns) -> str:
     """Write rows as a Markdown table (GitHub's form), padded so that it also reads as plain text.
 
