@@ -87,15 +87,20 @@ def one_split(pictures: Pictures, detector: str, number: int) -> dict[str, Any]:
         "split": number,
         "calibrated": len(state["scores"]),
         "held": len(scores),
+        "held_groups": len({reference.group for reference in rest.references}),
         "rates": {},
+        "by_item": {},
         "bases": {},
     }
     for rate in RATES:
-        judge = Conformal.restore({"false_alarm_rate": rate}, state)
-        verdicts = judge.judge(scores, products)
-        realised = metrics.realised_false_alarm_rate(np.zeros(len(scores), np.int64), verdicts.anomalous)
-        found["rates"][str(rate)] = None if np.isnan(realised) else realised
+        for key, by_group in (("by_item", False), ("rates", True)):
+            judge = Conformal.restore({"false_alarm_rate": rate, "by_group": by_group}, state)
+            verdicts = judge.judge(scores, products)
+            normal = np.zeros(len(scores), np.int64)
+            realised = metrics.realised_false_alarm_rate(normal, verdicts.anomalous)
+            found[key][str(rate)] = None if np.isnan(realised) else realised
         found["bases"][str(rate)] = judge.report()["basis"]
+        found["groups"] = judge.report()["groups"]
         if rate == RATES[0]:
             found["p_values"] = [
                 round(float(value), 6) if np.isfinite(value) else None for value in verdicts.p_value
@@ -109,29 +114,37 @@ def summary(records: list[dict[str, Any]], official: dict[tuple[str, str], float
     for name, detector in sorted({(record["set"], record["detector"]) for record in records}):
         there = [r for r in records if (r["set"], r["detector"]) == (name, detector)]
         for rate in RATES:
+            row = {
+                "set": name,
+                "detector": detector,
+                "asked": rate,
+                "splits": sum(r["rates"][str(rate)] is not None for r in there),
+                **{
+                    key: int(np.median([r[key] for r in there]))
+                    for key in ("calibrated", "groups", "held", "held_groups")
+                },
+                "official": official.get((name, detector)) if rate == RATES[0] else None,
+            }
+            by_item = [r["by_item"][str(rate)] for r in there if r["by_item"][str(rate)] is not None]
+            row["by_item"] = mean(by_item) if by_item else None
             usable = [r for r in there if r["rates"][str(rate)] is not None]
-            if len(usable) < 2:
+            if len(usable) < 0.9 * len(there):
+                rows.append(row | {"holds": "no verdict"})
                 continue
             realised = np.array([r["rates"][str(rate)] for r in usable])
             error = float(realised.std(ddof=1) / sqrt(len(realised)))
-            expected = [metrics.false_alarm_spread(r["calibrated"], r["held"], rate) for r in usable]
+            expected = [metrics.false_alarm_spread(r["groups"], r["held_groups"], rate) for r in usable]
             spread = sqrt(mean([std**2 for _, std in expected]))
             rows.append(
-                {
-                    "set": name,
-                    "detector": detector,
-                    "asked": rate,
-                    "splits": len(usable),
-                    "calibrated": int(np.median([r["calibrated"] for r in usable])),
-                    "held": int(np.median([r["held"] for r in usable])),
+                row
+                | {
                     "mean": float(realised.mean()),
                     "two_errors": 2 * error,
-                    "holds": bool(realised.mean() <= rate + 2 * error),
+                    "holds": "yes" if realised.mean() <= rate + 2 * error else "no",
                     "expected_mean": mean([expectation for expectation, _ in expected]),
                     "std": float(realised.std(ddof=1)),
                     "expected_std": spread,
                     "basis": " ".join(sorted({r["bases"][str(rate)] or "none" for r in usable})),
-                    "official": official.get((name, detector)) if rate == RATES[0] else None,
                 }
             )
     return rows
@@ -217,7 +230,9 @@ KEYS = [
     "asked",
     "splits",
     "calibrated",
+    "groups",
     "held",
+    "held_groups",
     "mean",
     "two_errors",
     "holds",
@@ -225,6 +240,7 @@ KEYS = [
     "std",
     "expected_std",
     "basis",
+    "by_item",
     "official",
 ]
 
@@ -233,11 +249,13 @@ For each split whole groups of normals (the data set's groups, else near-duplica
 other; the detector is fitted on one half, which also calibrates its conformal decision by 5-fold
 cross-fitting, and judges the other half. Normals are those of the training and the test part together, at
 most {cap} a set. PatchCore keeps a bank of 200 rows here, and the Gaussian has two levels: it is the decision
-that is studied.
+that is studied. Each group counts as one (`Conformal(by_group=True)`): held-out images are of new groups.
 
-`holds`: the mean realised rate is at most the asked one plus two standard errors over the splits. The
-expected mean and deviation are those of the beta-binomial law for these numbers of calibration and held-out
-images. `official split`: the realised rate on the set's own test part, mean over seeds with default
+`holds`: the mean realised rate is at most the asked one plus two standard errors over the splits; no verdict:
+the groups are too few to reach the rate. The expected mean and deviation are those of the beta-binomial law
+for these numbers of calibrating and held-out groups. `counting images`: the mean rate where each image counts
+(`by_group=False`, and the default where groups are too few), which is not promised for new groups.
+`official split`: the realised rate on the set's own test part, mean over seeds with default
 parameters, reported and not gated, for test parts may differ from training parts.
 """
 
@@ -257,8 +275,10 @@ def write_page(
         "detector",
         Column("asked", percent=True, digits=0),
         "splits",
-        Column("calibrated", "calibration images"),
+        Column("calibrated", "calibrating images"),
+        Column("groups", "their groups"),
         Column("held", "held-out images"),
+        Column("held_groups", "their groups"),
         Column("mean", "realised, mean", percent=True, digits=2),
         Column("two_errors", "± two standard errors", percent=True, digits=2),
         "holds",
@@ -266,11 +286,12 @@ def write_page(
         Column("std", "realised, std", percent=True, digits=2),
         Column("expected_std", "beta-binomial std", percent=True, digits=2),
         "basis",
+        Column("by_item", "counting images", percent=True, digits=2),
         Column("official", "official split", percent=True, digits=1),
     ]
     text += f"\n{markdown_table(rows, columns)}"
-    kept = sum(row["holds"] for row in rows)
-    text += f"\nHolds in {kept} of {len(rows)} rows.\n"
+    judged = [row["holds"] for row in rows if row["holds"] != "no verdict"]
+    text += f"\nHolds in {judged.count('yes')} of {len(judged)} rows with verdicts.\n"
     text += "\n## p-values of held-out normals\n\n"
     text += "Super-uniform p-values lie on or below the diagonal.\n\n![p-values](calibration.png)\n\n"
     shares: list[str | Column] = [

@@ -261,6 +261,7 @@ class Detector(ABC):
             np.array([held_out[position] for position in rank]),
             known[rank],
             [source.references[position].product for position in rank],
+            [source.references[position].group for position in rank],
             np.array([peaks[position] for position in rank]) if peaks else None,
         )
         return held_out
@@ -307,9 +308,10 @@ class Detector(ABC):
         scores: Scores,
         labels: npt.NDArray[np.int8],
         products: list[str | None],
+        groups: list[str | None],
         peaks: npt.NDArray[np.float64] | None,
     ) -> None:
-        self.decision_ = decision.fit(scores, labels, products) if len(scores) else None
+        self.decision_ = decision.fit(scores, labels, products, groups) if len(scores) else None
         if peaks is not None and len(peaks):
             normal = peaks[labels != 1] if (labels != 1).any() else peaks
             rate = float(getattr(decision, "false_alarm_rate", 0.01))
@@ -415,7 +417,8 @@ class Detector(ABC):
         with blas_threads():
             scores, peaks = self._all(source)
         products = [reference.product for reference in source.references]
-        self._decide(decision or Conformal(), scores, known, products, peaks)
+        groups = [reference.group for reference in source.references]
+        self._decide(decision or Conformal(), scores, known, products, groups, peaks)
         return self
 
     def _all(self, source: Source) -> tuple[Scores, npt.NDArray[np.float64] | None]:

@@ -111,7 +111,7 @@ def test_twenty_to_fifty_normals_give_p_values_without_a_verdict_where_ranks_do_
     assert verdicts.anomalous.tolist() == [-1, -1]
     assert verdicts.basis == ["rank", "rank"]
     assert "49 normal scores are too few" in verdicts.note
-    assert "needs 50 (by rank 99)" in verdicts.note
+    assert "needs 50 normals (by rank 99)" in verdicts.note
 
 
 def test_beyond_one_decade_there_is_no_verdict_and_the_note_says_what_it_takes():
@@ -119,7 +119,7 @@ def test_beyond_one_decade_there_is_no_verdict_and_the_note_says_what_it_takes()
     verdicts = Conformal(0.001).fit(scores).judge([100.0])
     assert verdicts.anomalous.tolist() == [-1]
     assert verdicts.p_value[0] == 1 / 99
-    assert "needs 99 (by rank 999)" in verdicts.note
+    assert "needs 99 normals (by rank 999)" in verdicts.note
     # what the note asks for is enough, and one less by rank is not
     scores = np.random.default_rng(0).normal(size=999)
     assert Conformal(0.001).fit(scores[:99]).judge([1e6]).anomalous.tolist() == [1]

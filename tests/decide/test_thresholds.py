@@ -119,7 +119,7 @@ FITTED = {
     "contamination": {"fraction": 0.1},
     "best_f1": {},
     "chi_square": {"false_alarm_rate": 0.01, "degrees_of_freedom": 3},
-    "conformal": {"false_alarm_rate": 0.1},
+    "conformal": {"false_alarm_rate": 0.1, "by_group": None},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -56,6 +56,7 @@ class Decision(ABC):
         scores: npt.ArrayLike,
         labels: npt.ArrayLike | None = None,
         products: Sequence[str | None] | None = None,
+        groups: Sequence[Hashable] | None = None,
     ) -> Self:
         """Learn from scores.
 
@@ -68,6 +69,9 @@ class Decision(ABC):
             labels the normals are those labelled 0 or, where no item is labelled 0, those labelled −1.
         products : n names, optional
             Product kind of each item, None where it is unknown.
+        groups : n names, optional
+            Items of one group (patient, part, recording) resemble each other; None is a group by itself.
+            `Conformal` counts each group as one.
 
         Raises
         ------

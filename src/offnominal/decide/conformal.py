@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from offnominal.decide.calibration import FEWEST_RANKED, Calibration
 from offnominal.decide.inputs import (
     Floats,
     Products,
+    check_groups,
     check_labels,
     check_products,
     check_rate,
@@ -29,12 +30,17 @@ class Conformal(Decision):
 
     p = (1 + #{calibration ≥ score}) / (n + 1), from the normals of the item's own product where they are
     enough, else of all products pooled. If new normal items are exchangeable with the calibrating ones,
-    P(p ≤ α) ≤ α for every α, whatever the scores' distribution; ties count against an alarm.
+    P(p ≤ α) ≤ α for every α, whatever the scores' distribution; ties count against an alarm. Where the
+    normals come in groups and each group counts as one (`offnominal.decide.calibration.Calibration`), that
+    holds for items of new groups: twenty photographs of one part tell as much of the next part as one does.
 
     Parameters
     ----------
     false_alarm_rate : float, default 0.01
         Share of new normal items that may be called anomalous, in (0, 1).
+    by_group : bool or None, default None
+        Whether a group counts as one. None: where there are groups enough for a verdict; where not, each
+        item counts, a note says so, and the rate holds for further items of the same groups only.
 
     Notes
     -----
@@ -57,27 +63,33 @@ class Conformal(Decision):
     References
     ----------
     Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section 2. Bates, Candès, Lei,
-    Romano and Sesia, Testing for outliers with conformal p-values, Annals of Statistics, 2023.
+    Romano and Sesia, Testing for outliers with conformal p-values, Annals of Statistics, 2023. Lee, Barber
+    and Willett, Distribution-free inference with hierarchical data, 2023.
     """
 
     name: ClassVar[str] = "conformal"
 
-    def __init__(self, false_alarm_rate: float = 0.01) -> None:
+    def __init__(self, false_alarm_rate: float = 0.01, by_group: bool | None = None) -> None:
         check_rate(false_alarm_rate, "false_alarm_rate")
+        if by_group not in (None, True, False):
+            raise ValueError(f"by_group must be true, false or none, got {by_group!r}")
         self.false_alarm_rate = false_alarm_rate
+        self.by_group = by_group
         self._scores_by_product: dict[str | None, Floats] | None = None
+        self._groups_by_product: dict[str | None, npt.NDArray[np.intp]] | None = None
 
     def fit(
         self,
         scores: npt.ArrayLike,
         labels: npt.ArrayLike | None = None,
         products: Sequence[str | None] | None = None,
+        groups: Sequence[Hashable] | None = None,
     ) -> Self:
         """Keep the scores of the normal items, by product.
 
         Parameters
         ----------
-        scores, labels, products
+        scores, labels, products, groups
             As `Decision.fit` takes them. No scores at all is allowed, and gives no verdicts.
         """
         values = check_scores(scores)
@@ -87,21 +99,46 @@ class Conformal(Decision):
                 f"all {len(values)} items are labelled anomalous (1); conformal needs normal ones"
             )
         names = check_products(products, len(values))
+        members = check_groups(groups, len(values))
         values, names = values[kept], [names[i] for i in kept]
-        return self._calibrate({name: values[at] for name, at in positions_by_product(names).items()})
+        by_product, together = {}, {}
+        for name, at in positions_by_product(names).items():
+            order = at[np.argsort(values[at], kind="stable")]
+            by_product[name] = values[order]
+            if members is not None:
+                together[name] = members[kept][order]
+        return self._calibrate(by_product, together or None)
 
-    def _calibrate(self, by_product: dict[str | None, Floats]) -> Self:
-        self._scores_by_product = {name: np.sort(values) for name, values in by_product.items()}
+    def _calibrate(
+        self,
+        by_product: dict[str | None, Floats],
+        together: dict[str | None, npt.NDArray[np.intp]] | None = None,
+    ) -> Self:
+        self._scores_by_product, self._groups_by_product = by_product, together
         everything = np.concatenate([np.empty(0), *by_product.values()])
-        self._pooled = Calibration(everything, self.false_alarm_rate)
+        members = None if together is None else np.concatenate(list(together.values()))
+        self._pooled = self._calibration(everything, members)
         self._own: dict[str, Calibration] = {}
         for name, values in by_product.items():
             if name is None or len(values) < FEWEST_RANKED:
                 continue
-            own = Calibration(values, self.false_alarm_rate)
+            own = self._calibration(values, None if together is None else together[name])
             if own.basis is not None or self._pooled.basis is None:
                 self._own[name] = own
         return self
+
+    def _calibration(self, scores: Floats, groups: npt.NDArray[np.intp] | None) -> Calibration:
+        single = Calibration(scores, self.false_alarm_rate)
+        if groups is None or self.by_group is False:
+            return single
+        grouped = Calibration(scores, self.false_alarm_rate, groups)
+        if grouped.basis is not None or single.basis is None or self.by_group or grouped.n_groups == single.n:
+            return grouped
+        single.note = (
+            f"each of {single.n} normal scores counts, though they are of {grouped.n_groups} groups: the "
+            f"rate holds for further items of these groups; for new groups it takes {grouped.needed} groups"
+        )
+        return single
 
     def judge(self, scores: npt.ArrayLike, products: Sequence[str | None] | None = None) -> Verdicts:
         """p-values and verdicts; see `Decision.judge`."""
@@ -165,6 +202,7 @@ class Conformal(Decision):
     def _describe(judge: Calibration, normals: Floats) -> dict[str, Any]:
         return {
             "n": len(normals),
+            "groups": judge.n_groups,
             "basis": judge.basis,
             "threshold": judge.threshold,
             "expected_false_alarm_rate": judge.expected,
@@ -173,10 +211,16 @@ class Conformal(Decision):
         }
 
     def state(self) -> dict[str, Any]:
-        """Calibration scores (ascending within each product) with the products' names and sizes."""
+        """Calibration scores (ascending within each product) with the products' names and sizes.
+
+        ``groups`` holds the number of each score's group, where the normals came in groups.
+        """
         if self._scores_by_product is None:
             return {}
-        return {
+        kept: dict[str, Any] = {}
+        if self._groups_by_product is not None:
+            kept["groups"] = np.concatenate(list(self._groups_by_product.values())).astype(np.float64)
+        return kept | {
             "scores": np.concatenate([np.empty(0), *self._scores_by_product.values()]),
             "products": list(self._scores_by_product),
             "counts": [len(values) for values in self._scores_by_product.values()],
@@ -197,8 +241,18 @@ class Conformal(Decision):
             if len(names) != len(counts):
                 raise ValueError(f"{len(names)} products, {len(counts)} counts")
             names = check_products(names, len(names))
-            blocks = np.split(scores, np.cumsum(counts)[:-1]) if counts else []
-            return made._calibrate(dict(zip(names, blocks, strict=True)))
+            cuts = np.cumsum(counts)[:-1]
+            blocks = np.split(scores, cuts) if counts else []
+            if any((np.diff(block) < 0).any() for block in blocks):
+                raise ValueError("the scores are not ascending")
+            by_product = dict(zip(names, blocks, strict=True))
+            if "groups" not in state:
+                return made._calibrate(by_product)
+            members = check_scores(state["groups"])
+            if len(members) != len(scores):
+                raise ValueError(f"{len(members)} groups, {len(scores)} scores")
+            numbered = np.split(members.astype(np.intp), cuts)
+            return made._calibrate(by_product, dict(zip(names, numbered, strict=True)))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelRefused(f"the stored conformal decision is damaged: {error!r}") from error
 

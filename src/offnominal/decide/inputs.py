@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,11 +78,36 @@ def check_products(products: Sequence[str | None] | None, n: int) -> Products:
     checked = list(products)
     if len(checked) != n:
         raise BadSource(f"products must be one an item: {n} scores, {len(checked)} products")
+    if checked.count(None) == n:
+        return checked
     bad = [i for i, name in enumerate(checked) if not (name is None or isinstance(name, str))]
     if bad:
         remedy = "a product is a text, or None where it is unknown"
         raise BadItems([BadItem(f"product at position {i}", f"is {checked[i]!r}", remedy) for i in bad])
     return [None if name is None else str(name) for name in checked]
+
+
+def check_groups(groups: Sequence[Hashable] | None, n: int) -> npt.NDArray[np.intp] | None:
+    """Return the number of each item's group; None where every item is a group by itself.
+
+    Raises
+    ------
+    BadSource
+        Another number of groups than scores.
+    """
+    if groups is None:
+        return None
+    names = list(groups)
+    if len(names) != n:
+        raise BadSource(f"groups must be one an item: {n} scores, {len(names)} groups")
+    if names.count(None) == n:
+        return None
+    numbers: dict[Hashable, int] = {}
+    found = [
+        numbers.setdefault((position,) if name is None else name, len(numbers))
+        for position, name in enumerate(names)
+    ]
+    return None if len(numbers) == n else np.asarray(found, dtype=np.intp)
 
 
 def normal_positions(labels: Labels | None, n: int) -> npt.NDArray[np.intp]:
@@ -99,6 +124,8 @@ def normal_positions(labels: Labels | None, n: int) -> npt.NDArray[np.intp]:
 
 def positions_by_product(products: Products) -> dict[str | None, npt.NDArray[np.intp]]:
     """Positions of the items of each product, products in order of name, unknown (None) last."""
+    if products.count(None) == len(products):
+        return {None: np.arange(len(products))} if products else {}
     found: dict[str | None, list[int]] = {}
     for position, name in enumerate(products):
         found.setdefault(name, []).append(position)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -49,8 +49,9 @@ class Threshold(Decision):
         scores: npt.ArrayLike,
         labels: npt.ArrayLike | None = None,
         products: Sequence[str | None] | None = None,
+        groups: Sequence[Hashable] | None = None,
     ) -> Self:
-        """Choose the threshold and count the normals above it; see `Decision.fit`."""
+        """Choose the threshold and count the normals above it, groups or not; see `Decision.fit`."""
         values = check_scores(scores)
         checked = check_labels(labels, len(values))
         names = check_products(products, len(values))
@@ -168,7 +169,7 @@ class Quantile(Threshold):
         normals = scores[normal_positions(labels, len(scores))]
         if not len(normals):
             raise BadSource("a quantile needs at least one normal score, got none")
-        return _with_share_above(normals, 1 - self.q)
+        return with_share_above(normals, 1 - self.q)
 
 
 class Contamination(Threshold):
@@ -195,10 +196,10 @@ class Contamination(Threshold):
     def _choose(self, scores: Floats, labels: Labels | None) -> float:
         if not len(scores):
             raise BadSource("contamination needs at least one score, got none")
-        return _with_share_above(scores, self.fraction)
+        return with_share_above(scores, self.fraction)
 
 
-def _with_share_above(scores: Floats, share: float) -> float:
+def with_share_above(scores: Floats, share: float) -> float:
     """Lowest of the scores that has at most a share of them strictly above it."""
     above = min(math.floor(share * len(scores) + _ROUNDING), len(scores) - 1)
     return float(np.partition(scores, len(scores) - 1 - above)[len(scores) - 1 - above])

@@ -29,7 +29,7 @@ from offnominal.table.blocks import (
 )
 from offnominal.table.encoding import Encoding, Missing, Scaling
 from offnominal.table.fit_encoding import EncodingFit
-from offnominal.table.learning import held_out, learn, products_of
+from offnominal.table.learning import groups_of, held_out, learn, products_of
 
 _JUDGED = 1_024  # records that are judged at once
 _SHOWN = 10  # columns a record names, at most
@@ -294,8 +294,8 @@ class TableDetector(Detector):
         if found.peaks is not None and len(found.peaks):
             self.map_typical_ = float(np.median(found.peaks))
         labels_of = known[found.positions]
-        products = products_of(source, found.positions)
-        self._decide(decision or Conformal(), found.scores, labels_of, products, found.peaks)
+        products, groups = products_of(source, found.positions), groups_of(source, found.positions)
+        self._decide(decision or Conformal(), found.scores, labels_of, products, groups, found.peaks)
         return dict(zip(found.positions.tolist(), found.scores.tolist(), strict=True))
 
 

@@ -210,6 +210,14 @@ def products_of(source: Source, positions: Places) -> list[str | None]:
     return [source.references[int(position)].product for position in positions]
 
 
+def groups_of(source: Source, positions: Places) -> list[str | None]:
+    """Group of each position."""
+    if reads_blocks(source):
+        groups = source.groups  # type: ignore[attr-defined]
+        return [None] * len(positions) if groups is None else groups[positions].tolist()
+    return [source.references[int(position)].group for position in positions]
+
+
 def peaks_of(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Largest value (n,) of each map (n, d)."""
     peaks: npt.NDArray[np.float64] = maps.max(axis=1).astype(np.float64)
