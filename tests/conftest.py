@@ -4,6 +4,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+# Workers side by side with two threads each are several times slower than with one, and what a test starts
+# inherits this. Before numpy, which reads it once.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _name in ("OFFNOMINAL_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(_name, "1")
+
 import numpy as np
 import pytest
 

@@ -52,7 +52,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "depths": (0, 0, 1),
         "directions": 2,
         "state": 2,
-        "steps": 40,
+        "steps": 80,
         "learning_rate": 1e-2,
         "smoothing": 2.0,
     },
