@@ -35,7 +35,8 @@ from offnominal.core.seeds import generator
 from offnominal.core.store import read_json, write_json, write_text
 from offnominal.core.threads import blas_threads, budget
 from offnominal.data import resize, to_rgb
-from offnominal.encoders import image_encoder, network
+from offnominal.encoders import image_encoder
+from offnominal.encoders.image import network
 from offnominal.encoders.network import random_state
 from offnominal.encoders.weights import resolve
 from offnominal.normality import NearestRows

@@ -24,6 +24,13 @@ RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "--detector", default="auto", show_default=True, metavar="NAME", help="See offnominal catalogue."
 )
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With auto: the plan to follow; where there is no such file, the plan made is written there.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="MODEL", help="Model folder.")
 @click.option(
     "--modality",
@@ -43,6 +50,7 @@ def command(
     console: Console,
     source: str,
     detector: str,
+    plan_file: Path | None,
     out: Path,
     modality: str | None,
     settings: tuple[str, ...],
@@ -55,13 +63,23 @@ def command(
     """
     from offnominal.cli.described import decision_words, size_of, size_words
     from offnominal.cli.opening import choose, open_items, usable
-    from offnominal.cli.parameters import detector_with
+    from offnominal.cli.parameters import as_settings, detector_with
+    from offnominal.cli.planning import planned
+    from offnominal.core.card import find
     from offnominal.core.model_folder import is_replaceable
     from offnominal.decide import Conformal
 
     if not is_replaceable(out):
         raise click.UsageError(f"--out {out} exists and is not a model folder; choose another name")
+    if plan_file is not None and detector != "auto":
+        raise click.UsageError(f"--plan goes with --detector auto, not with {detector}")
     name, kind = choose(detector, modality, source)
+    opened = open_items(source, kind or find(name).modality)
+    plan = planned(opened, plan_file) if detector == "auto" else None
+    if plan is not None:
+        name, settings = plan.detector, (*as_settings(plan.parameters), *settings)
+        for reason in plan.because:
+            console.say(reason)
     made = detector_with(name, kind, settings)
     began = time.perf_counter()
     partial = out.parent / f".{out.name}.partial"
@@ -70,7 +88,7 @@ def command(
     )  # says at once, not after the fit, where nothing can be written
     try:
         items, bad = usable(
-            open_items(source, made.card.modality),
+            opened,
             lambda good: made.fit(good, decision=Conformal(false_alarm_rate), checkpoint=partial),
             on_bad,
         )
@@ -89,6 +107,7 @@ def command(
         {
             "model": str(out),
             "detector": made.card.name,
+            "plan": list(plan.because) if plan is not None else None,
             "source": items.name,
             "items": len(items),
             "skipped": skipped_json(bad),

@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     from offnominal.detector import Detector
 
 DEFAULTS = {"image": "patchcore", "table": "knn"}
-"""What ``auto`` means, by modality.
-
-For tables, fitted on normal rows, ``knn`` ranks among the first and names columns
-(``benchmarks/table_default.py``).
-"""
+"""What ``auto`` means, by modality, where no plan says more (`offnominal.cli.planning`)."""
 
 TABLES = frozenset({".csv", ".tsv", ".parquet", ".pq", ".arrow", ".feather", ".ipc", ".jsonl", ".ndjson"})
 """Endings of tables."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -53,6 +53,11 @@ def detector_with(name: str, modality: str | None, settings: Sequence[str]) -> D
             raise click.UsageError(f"--set {key}: {text!r} is not {_spoken(hints[key])}")
         chosen[key] = value
     return make(name, modality, **chosen)
+
+
+def as_settings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Parameters in the form of ``--set``."""
+    return tuple(f"{key}={json.dumps(value)}" for key, value in parameters.items())
 
 
 def _value(text: str) -> Any:

@@ -44,7 +44,7 @@ class PatchCore(BankedImageDetector):
         Levels of the encoder whose features are joined; None takes the encoder's default.
     image_size : int, default 256
         Side of the square the images are scaled to, in pixels.
-    bank_size : int, default 2000
+    bank_size : int, default 4000
         Rows of the memory bank after coreset selection.
     neighbourhood : int, default 3
         Side of the window over which features are averaged, in grid cells.
@@ -82,7 +82,7 @@ class PatchCore(BankedImageDetector):
         encoder: str = "efficientnet_lite2",
         levels: tuple[int | str, ...] | None = None,
         image_size: int = 256,
-        bank_size: int = 2_000,
+        bank_size: int = 4_000,
         neighbourhood: int = 3,
         reweight: bool = True,
         neighbours: int = 9,
