@@ -114,6 +114,21 @@ def test_explain_names_a_row_as_the_results_do(run, table_model, new, tmp_path, 
     assert not (tmp_path / "explained").exists()
 
 
+def test_explain_compares_with_normal_rows(run, table_model, normal, new) -> None:
+    said = run("explain", table_model, f"{new}#17", "--normal", normal).stdout
+    assert "The nearest normal rows" in said
+    change = said[said.index("The smallest change") :]
+    assert "temperature" in change
+    told = json.loads(run("--json", "explain", table_model, f"{new}#17", "--normal", normal).stdout)
+    assert [entry["distance"] for entry in told["nearest"]] == sorted(
+        entry["distance"] for entry in told["nearest"]
+    )
+    (found,) = [c for c in told["counterfactual"]["changes"] if c["column"] == "temperature"]
+    assert found["value"] == 99
+    assert found["becomes"] < 99
+    assert "nothing.csv" in run("explain", table_model, f"{new}#17", "--normal", "nothing.csv", code=1).stderr
+
+
 def test_a_detector_without_columns_has_no_maps(run, normal, new, tmp_path) -> None:
     run("fit", normal, "--detector", "lof", "--out", tmp_path / "lof")
     run("detect", tmp_path / "lof", new, "--out", tmp_path / "found", "--maps", "all", "--report", code=3)

@@ -121,15 +121,9 @@ def row_values(source: Source, position: int) -> dict[str, Any]:
     """Values of a row of a table source by the names of its columns; None where one is missing."""
     import numpy as np
 
-    rows = source.rows(np.array([position]))  # type: ignore[attr-defined]
-    numbers, words = iter(rows.numbers[0].tolist()), iter(rows.words[0].tolist())
-    values: dict[str, Any] = {}
-    for column in rows.columns:
-        value = next(numbers if column.is_number else words)
-        if column.kind == "date" and value == value:
-            value = str(np.datetime64(round(1e3 * value), "ms"))
-        values[column.name] = None if value != value else value
-    return values
+    from offnominal.cli.comparing import named
+
+    return named(source.rows(np.array([position])), 0)  # type: ignore[attr-defined]
 
 
 def size_of(folder: Path) -> int:

@@ -36,8 +36,14 @@ SIDE = 512
     metavar="DIR",
     help="Where the picture and the map are written.",
 )
+@click.option(
+    "--normal",
+    metavar="SOURCE",
+    help="Normal rows, for a row of a table: the nearest ones are shown, and the smallest change that makes "
+    "the row normal.",
+)
 @command_of
-def command(console: Console, model: str, item: str, out: Path) -> None:
+def command(console: Console, model: str, item: str, out: Path, normal: str | None) -> None:
     """Say how ITEM scores under MODEL, what the verdict rests on, and where it is off-normal.
 
     A row of a table is named by its number, as the results name it: parts.csv#17.
@@ -49,11 +55,20 @@ def command(console: Console, model: str, item: str, out: Path) -> None:
     from offnominal.report.table import number
 
     detector = open_model(model)
+    if normal is not None and detector.card.modality != "table":
+        raise click.UsageError(
+            f"--normal goes with models of tables; {model} is one of {detector.card.modality}"
+        )
     source = _one(item, detector.card.modality)
     (record,) = detector.detect(source)
     if record.error is not None:
         raise Failure(f"{record.item}: {record.error}")
     console.say(verdict_words(record, asked_rate(detector)))
+    compared: dict[str, Any] = {}
+    if normal is not None:
+        from offnominal.cli.comparing import compare
+
+        compared = compare(console, detector, source, normal)
     if not detector.card.localises:
         console.say(f"{detector.card.name} does not say where.")
     elif detector.map_level_ is None:
@@ -73,7 +88,7 @@ def command(console: Console, model: str, item: str, out: Path) -> None:
     if record.map is not None and (columns := columns_of(detector)) is not None:
         shares = dict(zip(columns, record.map.tolist(), strict=True))
         _say_columns(console, detector, source, shares)
-        console.result({**record.to_json(), "columns": shares})
+        console.result({**record.to_json(), "columns": shares, **compared})
         return
     files: dict[str, str] = {}
     if record.map is not None:
@@ -95,7 +110,7 @@ def command(console: Console, model: str, item: str, out: Path) -> None:
         files = {"picture": str(picture), "map": str(out / name)}
         console.say(f"Picture: {picture}")
         console.say(f"Map:     {out / name}")
-    console.result({**record.to_json(), **files})
+    console.result({**record.to_json(), **files, **compared})
 
 
 def _one(item: str, modality: str) -> Source:

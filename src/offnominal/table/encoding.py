@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offnominal.core.errors import BadSource
-from offnominal.data.tables import Column, Rows
+from offnominal.data.tables import Column, Kind, Rows
 from offnominal.table.text_hash import hashed_trigrams
 
 Scaling = Literal["standard", "robust", "none"]
@@ -42,7 +42,7 @@ class EncodedColumn:
     """
 
     name: str
-    kind: str
+    kind: Kind
     centre: float = 0.0
     scale: float = 1.0
     fill: float = 0.0

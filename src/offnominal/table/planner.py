@@ -63,7 +63,7 @@ def fingerprint(source: Any, seed: int = 0) -> Fingerprint:
         raise BadSource(f"{source.name}: no usable row to plan by")
     chosen = np.sort(generator(seed, "planner").permutation(len(normal))[:LOOKED_AT])
     rows = source.rows(normal[chosen])
-    lacking = np.isnan(rows.numbers).any(axis=1) | np.equal(rows.words, None).any(axis=1)
+    lacking = np.isnan(rows.numbers).any(axis=1) | (rows.words == None).any(axis=1)  # noqa: E711
     return Fingerprint(
         items=len(source),
         looked_at=len(chosen),
