@@ -233,3 +233,46 @@ def test_an_unknown_set_names_those_that_are_there(tmp_path):
             layouts.load(name, tmp_path)
     with pytest.raises(BadSource, match="is not a folder"):
         layouts.find(tmp_path / "absent")
+
+
+def test_medianomaly_reads_the_forms_of_its_seven_sets(tmp_path):
+    base = tmp_path / "MedIAnomaly-Data"
+    for name in ("RSNA", "LAG", "VinCXR", "BrainTumor"):
+        for at in range(7):
+            draw(base / name / "images" / f"{at}.png", at)
+        listed = {
+            "train": {"0": ["0.png", "1.png", "2.png"]},
+            "test": {"0": ["3.png"], "1": ["4.png", "5.png"]},
+        }
+        (base / name / "data.json").write_text(json.dumps(listed))
+    for part, rows in (("Training", ["NV", "NV", "NV", "MEL"]), ("Test", ["NV", "BCC"])):
+        lines = ["image,MEL,NV,BCC"]
+        for at, kind in enumerate(rows):
+            draw(base / "ISIC2018_Task3" / f"ISIC2018_Task3_{part}_Input" / f"{part}{at}.jpg", at)
+            lines.append(f"{part}{at}," + ",".join(f"{float(kind == one)}" for one in ("MEL", "NV", "BCC")))
+        name = f"ISIC2018_Task3_{part}_GroundTruth"
+        (base / "ISIC2018_Task3" / name).mkdir(parents=True)
+        (base / "ISIC2018_Task3" / name / f"{name}.csv").write_text("\n".join(lines))
+    for at in range(3):
+        draw(base / "Camelyon16" / "train" / "good" / f"{at}.png", at)
+        draw(base / "BraTS2021" / "train" / f"BraTS2021_{at}_flair_60.png", at)
+    for part in ("good", "Ungood"):
+        draw(base / "Camelyon16" / "test" / part / "0.png", 1)
+    draw(base / "BraTS2021" / "test" / "normal" / "BraTS2021_7_flair_60.png", 1)
+    draw(base / "BraTS2021" / "test" / "tumor" / "BraTS2021_8_flair_60.png", 2)
+    draw(base / "BraTS2021" / "test" / "annotation" / "BraTS2021_8_seg_60.png", spot=True)
+    found = layouts.find(tmp_path)
+    assert [name.removeprefix("medianomaly/") for name in found] == [
+        *("BraTS2021", "BrainTumor", "Camelyon16", "ISIC2018_Task3", "LAG", "RSNA", "VinCXR"),
+    ]
+    splits = {name: layouts.load(name, tmp_path) for name in found}
+    assert {len(split.train) for split in splits.values()} == {3}
+    assert all(split.train.labels.sum() == 0 for split in splits.values())
+    assert splits["medianomaly/RSNA"].test.labels.tolist() == [0, 1, 1]
+    assert kinds(splits["medianomaly/ISIC2018_Task3"].test) == {None: 1, "BCC": 1}
+    assert [name for name, split in splits.items() if split.has_masks] == ["medianomaly/BraTS2021"]
+    brain = splits["medianomaly/BraTS2021"].test
+    assert [brain.mask(at).sum() for at in range(2)] == [0, 1]
+    (base / "RSNA" / "data.json").write_text('{"train": {}}')
+    with pytest.raises(BadSource, match=r"data\.json"):
+        layouts.load("medianomaly/RSNA", tmp_path)

@@ -32,6 +32,7 @@ MODULES = (
     "cookies",
     "deep_pcb",
     "magnetic_tile",
+    "medianomaly",
     "mvtec",
     "toy_aliens",
     "visa",
