@@ -1,7 +1,7 @@
 """MedIAnomaly (S005): seven medical sets in the folders they are published in.
 
 Four have a list ``data.json`` beside ``images``; ISIC2018 its tables of diagnoses, nevi being the normal
-ones; Camelyon16 the folders ``good`` and ``Ungood``; BraTS2021 slices with masks, the only set that says where.
+ones; Camelyon16 the folders ``good`` and ``Ungood``; BraTS2021 slices with masks: it alone says where.
 """
 
 from __future__ import annotations
