@@ -21,6 +21,9 @@ from offnominal.image.export import Exported, NotExportable, ParityFailed, expor
 
 SIZE = 64
 SMALL: dict[str, dict[str, Any]] = {
+    "ae": {"width": 8, "steps": 20, "batch": 8},
+    "board_ae": {"register": False, "levels": ("3", "6"), "steps": 10},
+    "deep_rpo": {"steps": 20, "hidden": (32,), "latent": 16, "projections": 200},
     "dfr": {"steps": 40, "batch": 256},
     "efficientad": {
         "levels": ("4", "10"),
@@ -33,7 +36,9 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "fod": {"levels": ("6", "10"), "width": 32, "heads": 2, "depth": 2, "steps": 20},
     "gaussian": {"levels": ("4", "10")},
+    "gnl": {"levels": ("3", "6", "10"), "width": 16, "steps": 10},
     "inp_former": {"levels": ("4", "6", "10"), "stride": 8, "width": 64, "depth": 2, "steps": 20, "batch": 4},
+    "latent_clusters": {"grid": 8, "latent": 8, "side": 32, "steps": 10, "batch": 8, "synthetic": 8},
     "mambaad": {
         "levels": ("4", "10"),
         "width": 8,
@@ -43,6 +48,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "steps": 10,
         "learning_rate": 1e-2,
     },
+    "mean_shifted": {"levels": ("10",), "steps": 2, "batch": 4},
     "onenip": {
         "levels": ("4", "10"),
         "grid": 8,
@@ -56,7 +62,23 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "padim": {"dimensions": 20},
     "patchcore": {"bank_size": 120},
+    "pni": {
+        "levels": ("4", "6"),
+        "bank_size": 120,
+        "distribution": 32,
+        "window": 3,
+        "hidden": 32,
+        "depth": 3,
+        "steps": 20,
+        "refine": True,
+        "synthetic": 8,
+        "refine_steps": 8,
+    },
     "simplenet": {"levels": ("4", "6"), "steps": 40, "batch": 256, "hidden": 64},
+    "unicon_ha": {"levels": ("3", "10"), "steps": 1, "batch": 2},
+    "vae": {"width": 8, "steps": 20, "batch": 8},
+    "vae_gan": {"width": 8, "steps": 10},
+    "vt_adl": {"patch": 8, "width": 32, "depth": 1, "heads": 2, "components": 3, "channels": 8, "steps": 10},
 }
 FORMS = ["onnx", "openvino"]
 DETECTORS = sorted(

@@ -11,10 +11,12 @@ from offnominal.decide.base import Decision
 from offnominal.decide.best_f1 import BestF1
 from offnominal.decide.chi_square import ChiSquare
 from offnominal.decide.conformal import Conformal
+from offnominal.decide.contamination import EstimatedContamination
 from offnominal.decide.thresholds import Contamination, Fixed, Quantile
 
 _DECISIONS: dict[str, type[Decision]] = {
-    kind.name: kind for kind in (BestF1, ChiSquare, Conformal, Contamination, Fixed, Quantile)
+    kind.name: kind
+    for kind in (BestF1, ChiSquare, Conformal, Contamination, EstimatedContamination, Fixed, Quantile)
 }
 
 
