@@ -15,7 +15,10 @@ NORMALS = 24
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``case`` runs on every detector, except where `cases.EXCLUDED` says why not."""
+    """A test that takes ``case`` runs on every detector, except where `cases.EXCLUDED` says why not.
+
+    Those that train a model of their own, instead of taking the one that is shared, are slow.
+    """
     if "case" not in metafunc.fixturenames:
         return
     wanted: list[Case] = [case for case in DETECTORS if _applies(metafunc, case)]
@@ -23,6 +26,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for case in wanted:
         reason = EXCLUDED.get((case.card.name, metafunc.function.__name__))
         marks = [pytest.mark.skip(reason=reason)] if reason else []
+        if case.card.trains and not {"fitted", "folder"} & set(metafunc.fixturenames):
+            marks.append(pytest.mark.slow)
         parameters.append(pytest.param(case, id=str(case), marks=marks))
     metafunc.parametrize("case", parameters)
 

@@ -133,6 +133,7 @@ np.savez(sys.argv[3], **out)
 """
 
 
+@pytest.mark.slow
 def test_scores_agree_across_thread_counts(tmp_path: Path) -> None:
     for case in DETECTORS:
         case.make().fit(case.world.normals(8)).save(tmp_path / "models" / str(case))

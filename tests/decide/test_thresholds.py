@@ -114,6 +114,7 @@ def test_fixed_needs_no_fit_and_is_strict():
 
 
 FITTED = {
+    "estimated_contamination": {"fraction": 0.1, "interval": [0.05, 0.2], "level": 0.9, "seed": 0},
     "fixed": {"threshold": 0.1},
     "quantile": {"q": 0.9},
     "contamination": {"fraction": 0.1},

@@ -12,12 +12,13 @@ from offnominal.core.card import card
 from offnominal.core.progress import track
 from offnominal.core.seeds import generator
 from offnominal.core.source import Source
-from offnominal.data import resize, resize_map
+from offnominal.data import resize_map
 from offnominal.encoders import PatchHead
 from offnominal.image.encoded import Precision
 from offnominal.image.features import Features
 from offnominal.image.trained import Budget, TrainedImageDetector
-from offnominal.synth import KINDS, plant
+from offnominal.synth import KINDS
+from offnominal.synth.views import plant_in_view
 
 if TYPE_CHECKING:
     import torch
@@ -274,9 +275,11 @@ class OneNIP(TrainedImageDetector):
         encoded, masks = [], []
         for number in track(range(count), label="Planting defects"):
             (view,) = features.pixels(chosen[number : number + 1])
-            item, mask = _with_defect(view, KINDS[number % len(KINDS)], random)
+            level = float(random.uniform(0.3, 1.0))
+            item, mask = plant_in_view(view, KINDS[number % len(KINDS)], level, random)
             encoded.append(self.features.encode(item[None])[0][0].astype(np.float16))
-            masks.append(resize_map(mask, (4 * self.grid, 4 * self.grid)).astype(np.float16))
+            shown = resize_map(mask.astype(np.float32), (4 * self.grid, 4 * self.grid))
+            masks.append(shown.astype(np.float16))
         return chosen, np.stack(encoded), np.stack(masks)
 
     def _prompts(self, features: Features) -> Array:
@@ -290,16 +293,3 @@ class OneNIP(TrainedImageDetector):
             apart = np.square(means[views] - means[views].mean(axis=0)).sum(axis=1)
             typical.append(int(views[apart.argmin()]))
         return features.take(typical)[0]
-
-
-def _with_defect(view: Array, kind: str, random: np.random.Generator) -> tuple[Array, Array]:
-    """A view (S, S, 3) with a planted defect, and where it is (S / 2, S / 2), as float32.
-
-    It is planted at half the size, which is an eighth of the work, and only what it changes is enlarged: the
-    rest of the view keeps its exact values.
-    """
-    side = max(16, len(view) // 2)
-    small = np.rint(resize(view, (side, side))).astype(np.uint8)
-    item, mask = plant(small, kind, float(random.uniform(0.3, 1.0)), random)
-    change = resize(item.astype(np.float32) - small, view.shape[:2])
-    return np.clip(view + change, 0, 255), mask.astype(np.float32)
