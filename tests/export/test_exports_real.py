@@ -23,7 +23,7 @@ def test_the_area_under_the_curve_stays(data_root, tmp_path, to):
     split = layouts.load("ball_screw", data_root, seed=0)
     random = np.random.default_rng(0)
     chosen = np.concatenate(
-        [random.choice(np.flatnonzero(split.test.labels == label), 40, replace=False) for label in (0, 1)]
+        [random.choice(np.flatnonzero(split.test.labels == label), 150, replace=False) for label in (0, 1)]
     )
     test, labels = [str(split.test.paths[i]) for i in chosen], split.test.labels[chosen]
     train = [str(path) for path in split.train.paths[::6]]

@@ -17,7 +17,8 @@ from offnominal.image.networks.onenip import (  # noqa: E402
     jittered,
     mask_loss,
 )
-from offnominal.image.onenip import OneNIP, _with_defect  # noqa: E402
+from offnominal.image.onenip import OneNIP  # noqa: E402
+from offnominal.synth.views import plant_in_view  # noqa: E402
 from offnominal.metrics import auroc  # noqa: E402
 from offnominal.synth import generate  # noqa: E402
 
@@ -115,7 +116,7 @@ def test_refiner_is_four_times_as_fine_and_its_loss_least_at_the_mask() -> None:
 
 def test_a_planted_defect_leaves_the_rest_as_it_was() -> None:
     view = np.stack(boards(1, 0))[0].astype(np.float32) + np.float32(0.3)
-    item, mask = _with_defect(view, "missing piece", np.random.default_rng(0))
+    item, mask = plant_in_view(view, "missing piece", 0.6, np.random.default_rng(0))
     assert mask.shape == (32, 32)
     changed = np.abs(item - view).max(axis=2)
     assert (changed[::2, ::2][mask > 0].mean()) > 10
