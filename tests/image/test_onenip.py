@@ -18,9 +18,9 @@ from offnominal.image.networks.onenip import (  # noqa: E402
     mask_loss,
 )
 from offnominal.image.onenip import OneNIP  # noqa: E402
-from offnominal.synth.views import plant_in_view  # noqa: E402
 from offnominal.metrics import auroc  # noqa: E402
 from offnominal.synth import generate  # noqa: E402
+from offnominal.synth.views import plant_in_view  # noqa: E402
 
 SMALL: dict[str, Any] = {
     "image_size": 64,
