@@ -58,7 +58,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "gnl": {
         "levels": ("0", "3", "6"),
         "width": 16,
-        "steps": 40,
+        "steps": 80,
         "rate": 5e-3,
         "smoothing": 2.0,
     },
