@@ -22,18 +22,32 @@ from offnominal.image import planner
 from offnominal.report import Column, markdown_table
 
 PEERS = "anomalib"
+COVERED = 0.9
+"""Share of the sets a detector must have run on to be compared."""
 LEAST = 2
 """Other sets a branch needs for a choice of its own."""
 
 
 def measured(out: Path) -> dict[str, dict[str, float]]:
-    """AUROC by set and detector, mean over seeds; detectors with their default parameters only."""
+    """AUROC by set and detector, mean over seeds, of detectors with default parameters.
+
+    Detectors that have run on few of the sets are left out, then sets on which one of the others has not.
+    """
     found: dict[str, dict[str, list[float]]] = {}
     for record in read_results(out):
         plain = record.get("limit") is None and record["label"] == record["detector"]
         if plain and not record["label"].startswith(PEERS):
             found.setdefault(record["set"], {}).setdefault(record["label"], []).append(record["auroc"])
-    return {name: {key: mean(values) for key, values in each.items()} for name, each in found.items()}
+    counts: dict[str, int] = {}
+    for each in found.values():
+        for label in each:
+            counts[label] = counts.get(label, 0) + 1
+    usual = [label for label, count in counts.items() if count >= COVERED * len(found)]
+    return {
+        name: {label: mean(each[label]) for label in usual}
+        for name, each in found.items()
+        if all(label in each for label in usual)
+    }
 
 
 def best(of: dict[str, dict[str, float]], detectors: list[str]) -> str:
