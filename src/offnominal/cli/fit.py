@@ -74,13 +74,16 @@ def command(
     if plan_file is not None and detector != "auto":
         raise click.UsageError(f"--plan goes with --detector auto, not with {detector}")
     name, kind = choose(detector, modality, source)
-    opened = open_items(source, kind or find(name).modality)
-    plan = planned(opened, plan_file) if detector == "auto" else None
-    if plan is not None:
-        name, settings = plan.detector, (*as_settings(plan.parameters), *settings)
+    plan = None
+    if detector == "auto":
+        opened = open_items(source, kind or find(name).modality)
+        plan = planned(opened, plan_file)
         for reason in plan.because:
             console.say(reason)
-    made = detector_with(name, kind, settings)
+        made = detector_with(plan.detector, kind, (*as_settings(plan.parameters), *settings))
+    else:
+        made = detector_with(name, kind, settings)  # what is wrong with a setting is said before reading
+        opened = open_items(source, made.card.modality)
     began = time.perf_counter()
     partial = out.parent / f".{out.name}.partial"
     partial.mkdir(
