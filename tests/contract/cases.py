@@ -58,7 +58,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "gnl": {
         "levels": ("0", "3", "6"),
         "width": 16,
-        "steps": 80,
+        "steps": 40,
         "rate": 5e-3,
         "smoothing": 2.0,
     },
@@ -82,7 +82,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "depths": (0, 0, 1),
         "directions": 2,
         "state": 2,
-        "steps": 80,
+        "steps": 40,
         "learning_rate": 1e-2,
         "smoothing": 2.0,
     },
