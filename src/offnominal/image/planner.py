@@ -136,7 +136,10 @@ def plan(found: Fingerprint) -> Plan:
             "texture or object, with few images or many."
         )
     if found.torch:
-        because.append("Detectors that train were measured too; none of them was better on the mean of sets.")
+        because.append(
+            "torch is here, so that detectors that train could be used; how they compare is not measured on "
+            "enough sets yet to choose one unasked."
+        )
     return Plan("image", detector, {}, tuple(because), asdict(found))
 
 

@@ -58,7 +58,7 @@ class Attention(nn.Module):
         )
 
     def _mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how it mixes values: implement _mix")
 
     def forward(self, queries: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         """Attend: (n, q, width), (n, k, width) → (n, q, width)."""

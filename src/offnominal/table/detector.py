@@ -84,7 +84,7 @@ class TableDetector(Detector):
 
     def _score_rows(self, rows: Matrix) -> npt.NDArray[Any]:
         """Score encoded rows (n, width): (n,), each independent of the others."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how it scores: implement _score_rows")
 
     def _contributions(self, rows: Matrix) -> npt.NDArray[Any] | None:
         """What each encoded column adds to the scores: (n, width); None where the method cannot say."""
