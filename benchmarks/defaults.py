@@ -176,12 +176,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, panels = pyplot.subplots(2, 2, figsize=(11, 8), sharey="row", sharex="col", layout="constrained")
     levels = sorted({row["levels"] for row in rows})
     sizes = sorted({row["size"] for row in rows})
     marks = dict(zip(sizes, "os^Dv*", strict=False))
+    plain = ticker.FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1246" else "")
     for line, key in enumerate(("auroc", "pixel_auroc")):
         for column, cost in enumerate(("ms", "model_mb")):
             panel = panels[line][column]
@@ -199,6 +200,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                         label=f"levels {level}, {size}²" if (line, column) == (0, 0) else None,
                     )
             panel.set(xscale="log")
+            panel.xaxis.set_major_formatter(plain)
+            panel.xaxis.set_minor_formatter(plain)
+            panel.tick_params(axis="x", which="minor", labelsize=7)
             panel.grid(alpha=0.3, which="both", lw=0.4)
     panels[0][0].set_ylabel("image AUROC, mean of sets, %")
     panels[1][0].set_ylabel("pixel AUROC, mean of sets, %")

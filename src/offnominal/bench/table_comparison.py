@@ -143,7 +143,8 @@ def write_table_comparison(records: Sequence[Record], out: str | os.PathLike[str
         title = "Mean ranks by AUROC, ours and PyOD's"
         write_text(picture, critical_difference_svg(names, ranks, title))
         written.append(picture)
-        text += f"\n## Mean ranks\n\n![{title}]({picture.name})\n"
+        text += "\n## Mean ranks\n\nOver the sets on which every detector finished.\n"
+        text += f"\n![{title}]({picture.name})\n"
     text += f"\n## Seconds\n\n{_cost(whole)}"
     write_text(folder / "table_peer.csv", csv_text(rows, COLUMNS))
     write_text(folder / "table_peer.md", text)
